@@ -21,8 +21,7 @@ from .errors import ShapeError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    FloatArray: TypeAlias = NDArray[Any]
-
+FloatArray: TypeAlias = "NDArray[Any]"  # quoted: this module does not load numpy
 Severity = Literal["error", "warning", "info"]
 ScaleOrigin = Literal["tensor", "header", "config", "default", "none"]
 Axis = Literal["out", "in"]

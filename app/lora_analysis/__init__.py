@@ -1,0 +1,48 @@
+"""LoRA Analysis: open any LoRA-family adapter, see what is inside, and reshape it exactly.
+
+>>> import lora_analysis as la
+>>> with la.open("adapter.safetensors") as adapter:            # doctest: +SKIP
+...     print(adapter.algorithm, adapter.base_model.family, len(adapter.layers))
+
+Importing this package loads neither numpy nor a plotting or web library: names are found on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:  # type checkers and editors see ordinary imports
+    from .adapter import Adapter as Adapter
+    from .adapter import Layer as Layer
+    from .errors import LoraAnalysisError as LoraAnalysisError
+    from .formats import open_adapter as open
+    from .delta import materialise as materialise
+    from .metadata import LoraMetadataExtractor as LoraMetadataExtractor
+    from .metadata import inspect as inspect
+
+_HOME = {
+    "Adapter": ("adapter", "Adapter"),
+    "Layer": ("adapter", "Layer"),
+    "LoraAnalysisError": ("errors", "LoraAnalysisError"),
+    "LoraMetadataExtractor": ("metadata", "LoraMetadataExtractor"),
+    "inspect": ("metadata", "inspect"),
+    "materialise": ("delta", "materialise"),
+    "open": ("formats", "open_adapter"),
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _HOME[name]
+    value = getattr(importlib.import_module(f".{module}", __name__), attribute)
+    globals()[name] = value  # the next access is a plain lookup
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,54 @@
+"""The one word for what a file holds: lora, locon, dora, loha, lokr, full, lora+full, ..."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from math import prod
+
+from ..adapter import Layer
+
+_VECTORS = frozenset({"norm", "bias", "modulation"})
+_MIN_LOCON_LAYERS = 2  # one k x k layer is a patch embedding, not a convolutional adapter
+
+
+def algorithm_of(layers: Mapping[str, Layer], *, is_control: bool = False, is_controlnet: bool = False) -> str:
+    """The adapter's algorithm, most used first where a file mixes them (``lokr+lora``).
+
+    ``locon`` is LoRA that reaches the k x k convolutions of a 2-D network; ``dora`` is LoRA with trained
+    norms; ``+full`` says that whole differences stand beside factors. ``not-lora``: no update at all.
+    """
+    counts = Counter(layer.kind for layer in layers.values())
+    matrices = [kind for kind, _ in counts.most_common() if kind not in _VECTORS and kind != "full"]
+    if not matrices:
+        return "full" if counts else "not-lora"
+    if matrices == ["lora"]:
+        if is_controlnet:
+            return "control-lora"
+        if is_control:
+            return "flux-control"
+        name = _name_of_lora(layers.values())
+    else:
+        name = "+".join(matrices)
+    return f"{name}+full" if _has_differences(counts, layers.values()) else name
+
+
+def _name_of_lora(layers: Iterable[Layer]) -> str:
+    """dora, locon or lora: DoRA where most layers have a magnitude."""
+    factored = [layer for layer in layers if layer.kind == "lora"]
+    if 2 * sum(layer.magnitude_axis is not None for layer in factored) >= len(factored):
+        return "dora"
+    convolutions = sum(_is_planar_convolution(layer) for layer in factored)
+    tucker = any("mid" in layer.keys for layer in factored)
+    return "locon" if tucker or convolutions >= _MIN_LOCON_LAYERS else "lora"
+
+
+def _is_planar_convolution(layer: Layer) -> bool:
+    return layer.shape is not None and len(layer.shape) == 4 and prod(layer.shape[2:]) > 1
+
+
+def _has_differences(counts: Mapping[str, int], layers: Iterable[Layer]) -> bool:
+    """Whole differences of weights or biases; norms trained beside factors (``w_norm``) do not count."""
+    if counts.get("full") or counts.get("modulation"):
+        return True
+    return any(not {"diff", "bias"}.isdisjoint(layer.keys) for layer in layers)

@@ -1,0 +1,14 @@
+"""ComfyUI, ai-toolkit, diffusion-pipe: ``diffusion_model.`` and ``text_encoders.`` before native names."""
+
+from __future__ import annotations
+
+from .view import Dialect, KeyView
+
+_PREFIXES = ("diffusion_model.", "model.diffusion_model.", "text_encoders.")
+
+
+def _speaks(view: KeyView) -> bool:
+    return view.count(*_PREFIXES) > 0 or any(key.startswith(_PREFIXES) for key in view.rest)
+
+
+COMFYUI = Dialect("comfyui", "ComfyUI, ai-toolkit, diffusion-pipe", _speaks)

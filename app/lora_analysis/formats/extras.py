@@ -1,0 +1,38 @@
+"""Tensors that are understood but are no update to a weight."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from ..adapter import Extra, TensorInfo
+from .adapter_config import PEFT_PREFIX
+
+_Rule = tuple[str, str, Callable[[str], bool]]
+
+_PROMPTS = re.compile(r"(^|\.)(prompt_embeddings|prefix_encoder|mlp_head|adaption_(prompt|gate))(\.|$)")
+_EMBEDDING = re.compile(r"^(bundle_emb\.|<[^>]+>$|emb_params$|clip_[lg]$|t5(_out)?$)|string_to_param\.")
+_REPLACEMENT = re.compile(r"(\.set_weight|(^|[._])norm\.(query_norm|key_norm)\.scale)$")
+_PROJECTION = re.compile(r"(^|\.)(vera_[AB]|randlora_[AB]|vblora_vector_bank|waveft_|fourierft_)")
+
+_RULES: tuple[_Rule, ...] = (
+    ("embedding", "a textual-inversion embedding", lambda key: bool(_EMBEDDING.search(key))),
+    ("prompt", "a trained prompt, not a weight delta", lambda key: bool(_PROMPTS.search(key))),
+    ("replacement", "a value that replaces the base's", lambda key: bool(_REPLACEMENT.search(key))),
+    ("shared-projection", "a projection shared by the layers", lambda key: bool(_PROJECTION.search(key))),
+    ("token-rows", "trained rows of an embedding", lambda key: "trainable_tokens_delta" in key),
+    ("marker", "a marker without values", lambda key: key in ("lora_controlnet", "dora_scale_marker")),
+    ("position", "a fixed position table", lambda key: key.endswith(".position_ids")),
+)
+
+
+def classify_extra(key: str, info: TensorInfo, *, is_peft: bool) -> Extra | None:
+    """What a tensor that belongs to no module is, or None where nothing is known about it."""
+    for category, note, matches in _RULES:
+        if matches(key):
+            return Extra(key, category, note)
+    if is_peft and key.startswith(PEFT_PREFIX) and key.endswith((".weight", ".bias")):
+        return Extra(key, "saved-module", "a full copy of the base's own parameter")
+    if not info.shape or 0 in info.shape:
+        return Extra(key, "empty", "holds no more than one value") if 0 in info.shape else None
+    return None

@@ -1,0 +1,189 @@
+"""From tensor names to layers: every tensor ends in a layer, an extra, or the list of unrecognised names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from math import prod
+
+from ..adapter import EMPTY, Axis, Extra, Finding, Layer, TensorSource, Vector
+from ..errors import LoraAnalysisError, MissingFactorError, ShapeError
+from .components import component_of
+from .dora import load_magnitude, magnitude_axis
+from .extras import classify_extra
+from .families import ModuleShape
+from .keys import KeyMap
+from .kinds import Described, Group, kind_of
+from .scale import Scale, StatedScales, rank_conflict, resolve_scale
+
+
+@dataclass(slots=True)
+class Assembly:
+    """What became of a file's tensors."""
+
+    layers: dict[str, Layer] = field(default_factory=dict)
+    extras: list[Extra] = field(default_factory=list)
+    unrecognised: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    shapes: dict[str, ModuleShape] = field(default_factory=dict)  # of every module, broken ones too
+
+    def report(self, code: str, message: str, layer: str | None = None, *, error: bool = False) -> None:
+        self.findings.append(Finding("error" if error else "warning", code, message, layer))
+
+
+def assemble(keys: KeyMap, source: TensorSource, stated: StatedScales, *, is_peft: bool) -> Assembly:
+    """Build every layer. A module that cannot be read becomes a finding and its tensors extras; nothing is lost."""
+    made = Assembly()
+    for name, roles in keys.modules.items():
+        group = Group(name, roles, source, stated.config_for(name))
+        _add_module(made, group, stated)
+    for module, role, key in keys.duplicates:
+        made.extras.append(Extra(key, "duplicate", f"a second {role} of {module}"))
+        made.report("duplicate-role", f"{module} has two tensors for {role}; {key} is carried but not used", module)
+    for key in keys.rest:
+        extra = classify_extra(key, source.tensors[key], is_peft=is_peft)
+        if extra is None:
+            made.unrecognised.append(key)
+        else:
+            made.extras.append(extra)
+    return made
+
+
+def _add_module(made: Assembly, group: Group, stated: StatedScales) -> None:
+    kind = kind_of(group.keys)
+    if kind is None:
+        _carry_leftovers(made, group)
+        return
+    try:
+        described = kind.describe(group)
+        axis = magnitude_axis(group, described.shape)
+        scale = resolve_scale(group, described, stated)
+    except LoraAnalysisError as error:
+        _carry_broken(made, group, error)
+        return
+    layer = _layer(group, described, scale, axis, stated)
+    made.layers[group.name] = layer
+    made.shapes[group.name] = _module_shape(described)
+    made.findings.extend(_remarks(group, described, scale, stated))
+
+
+def _layer(group: Group, described: Described, scale: Scale, axis: Axis | None, stated: StatedScales) -> Layer:
+    tensors = group.source.tensors
+    infos = [tensors[key] for role, key in group.keys.items() if role != "alpha"]
+    return Layer(
+        name=group.name,
+        kind=described.kind,
+        keys=group.keys,
+        shape=described.shape,
+        rank=described.rank,
+        alpha=scale.alpha,
+        scale=scale.scale,
+        scale_origin=scale.origin,
+        component=component_of(group.name),
+        magnitude_axis=axis,
+        opaque=described.opaque or scale.problem,
+        base_transposed=group.config.get("fan_in_fan_out") is True,
+        reshape=_reshape(group),
+        parameters=sum(prod(info.shape) for info in infos),
+        dtypes=tuple(dict.fromkeys(info.dtype for info in infos)),
+        load=partial(described.load, scale.scale),
+        load_bias=_bias_reader(group, described, scale.scale),
+        load_magnitude=load_magnitude(group, axis) if axis else None,
+    )
+
+
+def _reshape(group: Group) -> tuple[int, ...] | None:
+    """ComfyUI's ``.reshape_weight``: the base is zero-padded to this shape before the delta is added."""
+    if not group.has("reshape"):
+        return None
+    return tuple(int(size) for size in group.array("reshape").reshape(-1).tolist())
+
+
+def _bias_reader(group: Group, described: Described, scale: float) -> partial[Vector] | None:
+    if group.has("up_bias"):  # PEFT's lora_bias is scaled like the product it belongs to
+        return partial(_load_bias, group, "up_bias", scale)
+    role = next((role for role in ("bias", "norm_bias") if group.has(role)), None)
+    if role is None or described.kind == "bias":
+        return None
+    return partial(_load_bias, group, role, 1.0)
+
+
+def _load_bias(group: Group, role: str, scale: float) -> Vector:
+    return Vector(group.array(role), scale)
+
+
+def _module_shape(described: Described) -> ModuleShape:
+    if described.shape is not None and len(described.shape) >= 2:
+        # Experts stacked in one parameter: the matrix is what the base's tables know.
+        experts = described.kind == "lora" and described.shape[1:] and _is_stacked(described)
+        shape = described.shape[1:] if experts else described.shape
+        return ModuleShape(shape[0], shape[1], tuple(shape[2:]))
+    if described.shape is not None:
+        return ModuleShape(described.shape[0] if described.shape else None, None, ())
+    return ModuleShape(*(described.outline or (None, None, ())))
+
+
+def _is_stacked(described: Described) -> bool:
+    load = described.load
+    return isinstance(load, partial) and load.func.__name__.endswith("experts")
+
+
+# -- what could not be used --------------------------------------------------------------------------
+
+
+def _carry_broken(made: Assembly, group: Group, error: LoraAnalysisError) -> None:
+    """An orphan half or factors that do not fit: say so, keep the tensors, go on with the next module."""
+    code = {MissingFactorError: "orphan-factor", ShapeError: "shape-mismatch"}.get(type(error), error.code)
+    made.report(code, error.message, group.name, error=code != "orphan-factor")
+    made.extras.extend(Extra(key, "broken", f"{role}: {error.message}") for role, key in group.keys.items())
+    made.shapes[group.name] = _outline_of_halves(group)
+
+
+def _outline_of_halves(group: Group) -> ModuleShape:
+    tensors = group.source.tensors
+    down = tensors[group.keys["down"]].shape if "down" in group.keys else ()
+    up = tensors[group.keys["up"]].shape if "up" in group.keys else ()
+    return ModuleShape(up[0] if up else None, down[1] if len(down) > 1 else None, tuple(down[2:]))
+
+
+def _carry_leftovers(made: Assembly, group: Group) -> None:
+    """Only accompanying roles (an alpha without factors, a lone DoRA magnitude)."""
+    for role, key in group.keys.items():
+        made.extras.append(Extra(key, "broken", f"{role} without factors"))
+        made.report("orphan-factor", f"{group.name}: {role} is present, the factors it belongs to are not", group.name)
+
+
+# -- what a person should know about a usable module -----------------------------------------------------
+
+
+def _remarks(group: Group, described: Described, scale: Scale, stated: StatedScales) -> Iterator[Finding]:
+    name = group.name
+    if described.rank == 0:
+        yield Finding("error", "rank-zero", f"{name}: rank 0 holds no update; the rank must be positive", name)
+    elif _is_oversized(group, described):
+        message = f"{name}: rank {described.rank} is above what a delta of shape {list(described.shape or ())} can have"
+        yield Finding("warning", "rank-over-size", message, name)
+    if scale.problem:
+        yield Finding("error", "alpha-not-finite", f"{name}: {scale.problem}", name)
+    elif scale.alpha == 0 and described.opaque is None and described.divisor is not None:
+        yield Finding("warning", "alpha-zero", f"{name}: alpha is 0, so loaders apply nothing of this layer", name)
+    if group.has("sparse_values"):
+        yield Finding(
+            "warning", "sparse-residual", f"{name}: a sparse residual beside the factors is carried, not applied", name
+        )
+    conflict = rank_conflict(group, described, stated)
+    if conflict:
+        yield conflict
+
+
+def _is_oversized(group: Group, described: Described) -> bool:
+    """Plain factors whose rank exceeds the delta's: valid, and wasteful. A Tucker core or a product may need it."""
+    if described.kind != "lora" or described.rank is None or described.shape is None or group.has("mid"):
+        return False
+    return described.rank > min(described.shape[0], prod(described.shape[1:]))
+
+
+def module_shapes(made: Assembly) -> Mapping[str, ModuleShape]:
+    """Shapes of the base weights as far as the file tells, for the base-model rules."""
+    return made.shapes or EMPTY

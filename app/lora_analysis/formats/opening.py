@@ -1,0 +1,148 @@
+"""Open an adapter: bytes in, one :class:`~lora_analysis.adapter.Adapter` value out.
+
+Only headers are read, and the few bytes of each alpha; arrays stay in the file until a layer is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..adapter import Adapter, Finding, TensorSource
+from ..errors import ConfigError, FileAccessError, LoraAnalysisError
+from .adapter_config import number, unusable_patterns
+from .algorithm import algorithm_of
+from .container import open_source
+from .dialects import KeyView, dialect_of
+from .families import infer_base_model
+from .folder import CONFIG_NAME, open_folder, read_config
+from .keys import KeyMap, map_keys
+from .layers import Assembly, assemble
+from .scale import stated_scales
+
+HEADER_LIMIT = 25_000_000  # bytes; huggingface_hub's own cap. The specification allows 100 MB.
+_NORMAL_FLUX_CHANNELS = 64
+
+
+def open_adapter(
+    path: str | os.PathLike[str], *, header_limit: int = HEADER_LIMIT, lenient_metadata: bool = False
+) -> Adapter:
+    """Open a file or a PEFT, diffusers or MLX folder. Close the result, or use it as a context manager.
+
+    ``header_limit``: bytes of header to accept, up to 100 MB. ``lenient_metadata``: read a header whose
+    ``__metadata__`` holds numbers or objects, which the specification forbids and the wild contains; the
+    result then has an error finding.
+
+    Raises: FileAccessError, HeaderError, UnsafePickleError, ConfigError, MissingExtraError; each names the file.
+    """
+    location = Path(path)
+    opener = partial(open_source, header_limit=header_limit, lenient_metadata=lenient_metadata)
+    source, config = _open(location, opener)
+    try:
+        return adapt(source, config)
+    except BaseException:
+        source.close()
+        raise
+
+
+def _open(location: Path, opener: Any) -> tuple[TensorSource, dict[str, Any] | None]:
+    """The tensors and the configuration beside them. Raises: as :func:`open_adapter`, with the path in front."""
+    try:
+        if location.is_dir():
+            return open_folder(location, opener), read_config(location / CONFIG_NAME)
+        source: TensorSource = opener(location)
+    except ConfigError as error:
+        raise ConfigError(f"{location}: {error.message}") from error
+    except OSError as error:
+        if isinstance(error, LoraAnalysisError):
+            raise
+        raise FileAccessError(f"{location}: {error.strerror or error}") from error
+    return source, None
+
+
+def adapt(source: TensorSource, config: dict[str, Any] | None) -> Adapter:
+    """Make an adapter of an open file and the configuration beside it (looked up there when None)."""
+    keys = map_keys(source.tensors)
+    findings: list[Finding] = list(source.findings)
+    if config is None:
+        config = _sibling_config(source, keys, findings)
+    view = KeyView(keys.modules, tuple(keys.rest), source.metadata, config, source.container)
+    dialect = dialect_of(view)
+    stated = stated_scales(source.metadata, config, dialect)
+    made = assemble(keys, source, stated, is_peft=dialect == "peft")
+    base_model = infer_base_model(made.shapes, source.metadata, config, [*keys.rest, *_extra_keys(made)])
+    findings += [*made.findings, *_file_findings(made, keys, config)]
+    return Adapter(
+        source=source,
+        dialect=dialect,
+        algorithm=algorithm_of(
+            made.layers, is_control=_is_flux_control(made), is_controlnet="lora_controlnet" in keys.rest
+        ),
+        base_model=base_model,
+        layers=made.layers,
+        extras=tuple(made.extras),
+        unrecognised_keys=tuple(made.unrecognised),
+        findings=tuple(findings),
+        config=config,
+    )
+
+
+def _extra_keys(made: Assembly) -> list[str]:
+    return [extra.key for extra in made.extras]
+
+
+def _sibling_config(source: TensorSource, keys: KeyMap, findings: list[Finding]) -> dict[str, Any] | None:
+    """The config beside a single weights file, where the file's names are of a kind that needs one."""
+    view = KeyView(keys.modules, tuple(keys.rest), source.metadata, None, source.container)
+    bare_prompt = any("prompt_embeddings" in key for key in keys.rest)
+    if not bare_prompt and dialect_of(view) not in ("peft", "mlx", "diffusers"):
+        return None
+    path = Path(source.path).parent / CONFIG_NAME
+    try:
+        return read_config(path)
+    except (ConfigError, FileAccessError) as error:
+        findings.append(Finding("error", "config", error.message))
+        return None
+
+
+def _is_flux_control(made: Assembly) -> bool:
+    """A control adapter widens the image input: ``img_in`` takes more channels than the base, or pads it."""
+    for name, shape in made.shapes.items():
+        if name.endswith("img_in") and shape.inp is not None and shape.inp > _NORMAL_FLUX_CHANNELS:
+            return True
+    return any(layer.reshape for layer in made.layers.values())
+
+
+def _file_findings(made: Assembly, keys: KeyMap, config: Mapping[str, Any] | None) -> list[Finding]:
+    """Remarks on the file as a whole."""
+    found = []
+    if not made.layers and not any(extra.category in ("prompt", "embedding") for extra in made.extras):
+        message = "the file holds no adapter layer: no factor pairs, no differences"
+        found.append(Finding("warning", "no-adapter-layers", message))
+    if len(keys.adapters) > 1:
+        names = ", ".join(sorted(keys.adapters))
+        found.append(Finding("warning", "several-adapters", f"the file holds several adapters: {names}"))
+    if made.unrecognised:
+        message = f"{len(made.unrecognised)} tensor names are not recognised, e.g. {made.unrecognised[0]}"
+        found.append(Finding("warning", "unrecognised-keys", message))
+    defaults = sum(layer.scale_origin == "default" for layer in made.layers.values())
+    if defaults and config is None and any(name.startswith("base_model.") for name in made.layers):
+        message = f"{CONFIG_NAME} is not beside the file: {defaults} layers are read with scale 1, which is a guess"
+        found.append(Finding("warning", "scale-assumed", message))
+    return found + (_config_findings(config) if config is not None else [])
+
+
+def _config_findings(config: Mapping[str, Any]) -> list[Finding]:
+    found = []
+    rank = config.get("r")
+    parsed = number(rank)
+    is_lora = str(config.get("peft_type", "LORA")).upper() in ("LORA", "LOHA", "LOKR", "ADALORA")
+    if rank is not None and is_lora and (parsed is None or parsed < 1):
+        found.append(Finding("error", "config-rank", f"{CONFIG_NAME}: r is {rank!r}; a rank is a positive integer"))
+    for pattern in unusable_patterns(config):
+        message = f"{CONFIG_NAME}: pattern {pattern!r} is no usable regular expression and is not applied"
+        found.append(Finding("warning", "config-pattern", message))
+    return found

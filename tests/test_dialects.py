@@ -1,0 +1,146 @@
+"""Every dialect and algorithm by a minimal example: one row each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sources import adapter_of
+
+from lora_analysis.errors import OpaqueUpdateError
+from lora_analysis.formats.dialects import DIALECTS
+from lora_analysis import materialise
+
+
+def factors(module: str, down: str, up: str, rank: int = 2, kernel: tuple[int, ...] = ()) -> dict[str, Any]:
+    ones = (1,) * len(kernel)
+    return {
+        module + down: np.ones((rank, 6, *kernel), np.float32),
+        module + up: np.ones((5, rank, *ones), np.float32),
+    }
+
+
+LORA = (".lora_down.weight", ".lora_up.weight")
+PEFT = (".lora_A.weight", ".lora_B.weight")
+
+DIALECT_CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("kohya", factors("lora_unet_mid_block_attentions_0_proj_in", *LORA), {}),
+    ("kohya", factors("lora_te1_text_model_encoder_layers_0_mlp_fc1", *LORA), {}),
+    ("onetrainer", factors("lora_transformer_single_transformer_blocks_0_attn_to_q", *LORA), {}),
+    ("onetrainer", {**factors("lora_unet_mid_block_x", *LORA), "bundle_emb.token.clip_l": np.ones((1, 6))}, {}),
+    ("onetrainer", factors("lora_unet_down_blocks_1_x", *LORA), {"metadata": {"ot_branch": "master"}}),
+    ("lycoris", factors("lycoris_transformer_blocks_0_attn_to_q", *LORA), {}),
+    ("peft", factors("base_model.model.model.layers.0.self_attn.q_proj", *PEFT), {}),
+    ("peft", factors("model.layers.0.self_attn.q_proj", *PEFT), {"config": {"peft_type": "LORA"}}),
+    ("diffusers", factors("transformer.transformer_blocks.0.attn.to_q", *PEFT), {}),
+    ("diffusers", factors("unet.mid_block.attentions.0.proj_in", ".lora.down.weight", ".lora.up.weight"), {}),
+    ("diffusers", factors("transformer_blocks.0.attn.to_q", *LORA), {}),
+    ("diffusers-legacy", factors("mid_block.attn1.processor.to_q", "_lora.down.weight", "_lora.up.weight"), {}),
+    ("comfyui", factors("diffusion_model.double_blocks.0.img_attn.qkv", *PEFT), {}),
+    ("comfyui", factors("text_encoders.clip_l.transformer.text_model.encoder.layers.0.mlp.fc1", *LORA), {}),
+    ("bfl", factors("double_blocks.0.img_attn.qkv", *PEFT), {}),
+    ("xlabs", factors("double_blocks.0.processor.qkv_lora1", ".down.weight", ".up.weight"), {}),
+    ("diffsynth", factors("blocks.0.self_attn.q", ".lora_A.default.weight", ".lora_B.default.weight"), {}),
+    ("mlx", {"model.layers.0.q.lora_a": np.ones((6, 2)), "model.layers.0.q.lora_b": np.ones((2, 5))}, {}),
+    ("gguf", factors("blk.0.attn_q", ".weight.lora_a", ".weight.lora_b"), {}),
+    ("cloneofsimo", factors("unet:3", ":down", ":up"), {}),
+    ("native", factors("blocks.0.self_attn.q", *PEFT), {}),
+]
+
+
+@pytest.mark.parametrize(("dialect", "arrays", "stated"), DIALECT_CASES)
+def test_a_dialect_is_recognised(dialect: str, arrays: dict[str, Any], stated: dict[str, Any]) -> None:
+    adapter = adapter_of(arrays, **stated)
+    assert adapter.dialect == dialect
+    assert len(adapter.layers) == 1
+
+
+def test_every_dialect_has_a_row() -> None:
+    assert {dialect.name for dialect in DIALECTS} == {row[0] for row in DIALECT_CASES}
+
+
+M = "lora_unet_m"
+ALGORITHM_CASES: list[tuple[str, dict[str, Any]]] = [
+    ("lora", factors(M, *LORA)),
+    ("lora", factors(M, *LORA, kernel=(1, 1))),
+    ("locon", {**factors(M, *LORA, kernel=(3, 3)), **factors("lora_unet_n", *LORA, kernel=(3, 3))}),
+    ("locon", {**factors(M, *LORA, kernel=(1, 1)), f"{M}.lora_mid.weight": np.ones((2, 2, 3, 3))}),
+    ("dora", {**factors(M, *LORA), f"{M}.dora_scale": np.ones((5, 1))}),
+    ("loha", {f"{M}.hada_w1_a": np.ones((5, 2)), f"{M}.hada_w1_b": np.ones((2, 6)), f"{M}.hada_w2_a": np.ones((5, 2)), f"{M}.hada_w2_b": np.ones((2, 6))}),
+    ("lokr", {f"{M}.lokr_w1": np.ones((2, 2)), f"{M}.lokr_w2_a": np.ones((3, 1)), f"{M}.lokr_w2_b": np.ones((1, 4))}),
+    ("full", {f"{M}.diff": np.ones((5, 6)), f"{M}.diff_b": np.ones(5)}),
+    ("lora+full", {**factors(M, *LORA), f"{M}.diff_b": np.ones(5)}),
+    ("lora", {**factors(M, *LORA), "lora_unet_norm.w_norm": np.ones(5), "lora_unet_norm.b_norm": np.ones(5)}),
+    ("lora+lokr", {**factors(M, *LORA), **factors("lora_unet_n", *LORA), "lora_unet_k.lokr_w1": np.ones((2, 2)), "lora_unet_k.lokr_w2": np.ones((3, 4))}),
+    ("not-lora", {"model.weight": np.ones((5, 6))}),
+    ("not-lora", {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("algorithm", "arrays"), ALGORITHM_CASES)
+def test_an_algorithm_is_named(algorithm: str, arrays: dict[str, Any]) -> None:
+    assert adapter_of(arrays).algorithm == algorithm
+
+
+P = "base_model.model.m"
+OPAQUE_CASES: list[tuple[str, dict[str, Any]]] = [
+    ("glora", {f"{M}.{name}.weight": np.ones(shape) for name, shape in {"a1": (6, 2), "a2": (2, 6), "b1": (5, 2), "b2": (2, 6)}.items()}),
+    ("glora", {f"{M}.{name}.weight": np.ones(shape) for name, shape in {"a1": (2, 6), "a2": (6, 2), "b1": (2, 6), "b2": (5, 2)}.items()}),
+    ("ia3", {f"{M}.weight": np.ones(5), f"{M}.on_input": np.float32(0)}),
+    ("ia3", {f"{P}.ia3_l": np.ones((5, 1))}),
+    ("oft", {f"{M}.oft_blocks": np.ones((2, 3, 3)), f"{M}.alpha": np.float32(0)}),
+    ("oft", {f"{M}.oft_diag": np.ones((2, 3, 3))}),
+    ("oft", {f"oft_unet_m.oft_blocks.{part}": np.ones((2, 3, 3)) for part in range(3)}),
+    ("oft", {f"{P}.oft_R.weight": np.ones((4, 6))}),
+    ("boft", {f"{M}.oft_blocks": np.ones((3, 2, 4, 4)), f"{M}.rescale": np.ones((8, 1))}),
+    ("boft", {f"{P}.boft_R": np.ones((2, 2, 4, 4)), f"{P}.boft_s": np.ones((5, 1))}),
+    ("vera", {f"{P}.vera_lambda_b": np.ones(5), f"{P}.vera_lambda_d": np.ones(4), "base_model.vera_A": np.ones((4, 6)), "base_model.vera_B": np.ones((5, 4))}),
+    ("fourierft", {f"{P}.fourierft_spectrum": np.ones(100)}),
+    ("hra", {f"{P}.hra_u": np.ones((6, 4))}),
+    ("bone", {f"{P}.bone_block": np.ones((6, 4))}),
+    ("vblora", {f"{P}.vblora_logits_A": np.ones((6, 4, 2)), f"{P}.vblora_logits_B": np.ones((6, 4, 2))}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "arrays"), OPAQUE_CASES)
+def test_what_needs_the_base_weight_is_opaque_and_says_why(kind: str, arrays: dict[str, Any]) -> None:
+    adapter = adapter_of(arrays)
+    (layer,) = adapter.layers.values()
+    assert (adapter.algorithm, layer.kind) == (kind, kind)
+    assert layer.opaque
+    assert adapter.unrecognised_keys == ()
+    with pytest.raises(OpaqueUpdateError, match=layer.opaque.split()[0]):
+        materialise(layer)
+
+
+def test_dora_axis_follows_the_position_on_a_square_layer() -> None:
+    square = {f"{M}.lora_down.weight": np.ones((2, 6)), f"{M}.lora_up.weight": np.ones((6, 2))}
+    rows = adapter_of({**square, f"{M}.dora_scale": np.ones((6, 1))})
+    columns = adapter_of({**square, f"{M}.dora_scale": np.ones((1, 6))})
+    plain = adapter_of({**square, f"{M}.dora_scale": np.ones(6)})
+    assert [a.layers[M].magnitude_axis for a in (rows, columns, plain)] == ["out", "in", "out"]
+
+
+BROKEN_CASES: list[tuple[str, dict[str, Any]]] = [
+    ("orphan-factor", {f"{M}.lora_down.weight": np.ones((2, 6))}),
+    ("orphan-factor", {f"{M}.lora_up.weight": np.ones((5, 2)), f"{M}.alpha": np.float32(1)}),
+    ("orphan-factor", {f"{M}.alpha": np.float32(1)}),
+    ("orphan-factor", {f"{M}.hada_w1_a": np.ones((5, 2)), f"{M}.hada_w1_b": np.ones((2, 6))}),
+    ("orphan-factor", {f"{M}.lokr_w1": np.ones((5, 2))}),
+    ("shape-mismatch", {f"{M}.lora_down.weight": np.ones((2, 6)), f"{M}.lora_up.weight": np.ones((5, 3))}),
+    ("shape-mismatch", {f"{M}.lora_down.weight": np.ones(6), f"{M}.lora_up.weight": np.ones((5, 3))}),
+    ("shape-mismatch", {**factors(M, *LORA), f"{M}.dora_scale": np.ones((7, 1))}),
+    ("shape-mismatch", {**factors(M, *LORA, kernel=(1, 1)), f"{M}.lora_mid.weight": np.ones((3, 2, 3, 3))}),
+    ("rank-zero", {f"{M}.lora_down.weight": np.ones((0, 6)), f"{M}.lora_up.weight": np.ones((5, 0))}),
+]
+
+
+@pytest.mark.parametrize(("code", "arrays"), BROKEN_CASES)
+def test_a_broken_module_is_a_finding_and_its_tensors_are_kept(code: str, arrays: dict[str, Any]) -> None:
+    good = factors("lora_unet_good", *LORA)
+    adapter = adapter_of({**arrays, **good})
+    assert code in [finding.code for finding in adapter.findings]
+    assert "lora_unet_good" in adapter.layers
+    used = [key for layer in adapter.layers.values() for key in layer.keys.values()]
+    assert sorted([*used, *(extra.key for extra in adapter.extras)]) == sorted({**arrays, **good})
