@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sources import BF16, adapter_of
 
 from lora_analysis.formats.adapter_config import pattern_value, unusable_patterns
+from sources import BF16, adapter_of
 
 RANK = 4
 

@@ -230,6 +230,7 @@ class Layer:
     component: str = "model"  # unet, transformer, text_encoder, text_encoder_2, model, ...
     magnitude_axis: Axis | None = None
     opaque: str | None = None  # why there is no delta, or None
+    experts: int = 0  # matrices stacked in one parameter: the delta is (experts, out, in); 0 for an ordinary weight
     base_transposed: bool = False  # the base stores this weight as (in, out): transpose the delta to add it
     reshape: tuple[int, ...] | None = None  # the base is zero-padded to this shape first (control adapters)
     parameters: int = 0  # stored values, alpha not counted
@@ -253,7 +254,7 @@ class Layer:
     @property
     def is_conv(self) -> bool:
         """Whether the base weight has a kernel larger than one element."""
-        return self.shape is not None and len(self.shape) > 2 and prod(self.shape[2:]) > 1
+        return not self.experts and self.shape is not None and len(self.shape) > 2 and prod(self.shape[2:]) > 1
 
 
 @dataclass(frozen=True, slots=True)

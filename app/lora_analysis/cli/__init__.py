@@ -1,0 +1,79 @@
+"""The ``lora`` command: parse, call one use case, render.
+
+Building the command imports typer only. Each command imports its use case, and rich, when it runs, so that
+``lora --help`` stays instant.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ..errors import LoraAnalysisError
+from .check import check
+from .demo import demo
+from .doctor import doctor
+from .exits import exit_code
+from .inspect import inspect
+from .output import complain, emit
+
+__all__ = ["build_app", "main"]
+
+_HELP = """Open any LoRA-family adapter and see what is inside.
+
+Examples:
+
+\b
+  lora demo demo-library                     a small library to try things on
+  lora inspect adapter.safetensors           one file, for reading
+  lora inspect ~/loras --jsonl > loras.jsonl a folder, for a program
+"""
+
+
+def main() -> None:
+    """Run ``lora`` with the process's arguments and exit with a code of :class:`.exits.Exit`.
+
+    Typer itself ends usage errors with 2, Ctrl-C with 130 and a closed pipe (``lora inspect ... | head``) quietly.
+    """
+    try:
+        build_app()()
+    except LoraAnalysisError as error:
+        complain(error.message)
+        sys.exit(exit_code(error))
+
+
+def build_app() -> typer.Typer:
+    """The command with its subcommands."""
+    app = typer.Typer(
+        name="lora",
+        help=_HELP,
+        no_args_is_help=True,
+        rich_markup_mode=None,  # help is printed as written, and without loading rich
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for command in (inspect, check, demo, doctor, version):
+        app.command()(command)
+    return app
+
+
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        _print_version()
+        raise typer.Exit
+
+
+def version() -> None:
+    """Show the version."""
+    _print_version()
+
+
+def _print_version() -> None:
+    from .. import __version__
+
+    emit(f"lora-analysis {__version__}")

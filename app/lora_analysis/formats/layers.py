@@ -83,6 +83,7 @@ def _layer(group: Group, described: Described, scale: Scale, axis: Axis | None, 
         component=component_of(group.name),
         magnitude_axis=axis,
         opaque=described.opaque or scale.problem,
+        experts=described.experts,
         base_transposed=group.config.get("fan_in_fan_out") is True,
         reshape=_reshape(group),
         parameters=sum(prod(info.shape) for info in infos),
@@ -115,18 +116,11 @@ def _load_bias(group: Group, role: str, scale: float) -> Vector:
 
 def _module_shape(described: Described) -> ModuleShape:
     if described.shape is not None and len(described.shape) >= 2:
-        # Experts stacked in one parameter: the matrix is what the base's tables know.
-        experts = described.kind == "lora" and described.shape[1:] and _is_stacked(described)
-        shape = described.shape[1:] if experts else described.shape
+        shape = described.shape[1:] if described.experts else described.shape
         return ModuleShape(shape[0], shape[1], tuple(shape[2:]))
     if described.shape is not None:
         return ModuleShape(described.shape[0] if described.shape else None, None, ())
     return ModuleShape(*(described.outline or (None, None, ())))
-
-
-def _is_stacked(described: Described) -> bool:
-    load = described.load
-    return isinstance(load, partial) and load.func.__name__.endswith("experts")
 
 
 # -- what could not be used --------------------------------------------------------------------------
@@ -181,7 +175,8 @@ def _is_oversized(group: Group, described: Described) -> bool:
     """Plain factors whose rank exceeds the delta's: valid, and wasteful. A Tucker core or a product may need it."""
     if described.kind != "lora" or described.rank is None or described.shape is None or group.has("mid"):
         return False
-    return described.rank > min(described.shape[0], prod(described.shape[1:]))
+    out, *columns = described.shape[1:] if described.experts else described.shape
+    return described.rank > min(out, prod(columns))
 
 
 def module_shapes(made: Assembly) -> Mapping[str, ModuleShape]:

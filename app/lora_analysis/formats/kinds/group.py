@@ -66,6 +66,7 @@ class Described:
     rank: int | None = None  # stored rank
     divisor: float | None = None  # alpha / divisor is the scale; None: alpha has no effect
     opaque: str | None = None
+    experts: int = 0  # matrices stacked in one parameter
     outline: Outline | None = None  # what is known of the base weight where ``shape`` is None
 
 

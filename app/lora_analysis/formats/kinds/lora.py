@@ -156,7 +156,7 @@ def _describe_parameter_experts(group: Group, experts: int) -> Described:
     require(total == inner, group, f"lora_A has {total} rows, lora_B {inner} columns")
     rank = total // experts
     load = partial(_load_parameter_experts, group, experts)
-    return Described("lora", (experts, out, width), load, rank=rank, divisor=rank)
+    return Described("lora", (experts, out, width), load, rank=rank, divisor=rank, experts=experts)
 
 
 def _load_parameter_experts(group: Group, experts: int, scale: float) -> Stacked:

@@ -79,7 +79,8 @@ def _describe_mlx_experts(group: Group, down: tuple[int, ...], up: tuple[int, ..
     experts, out, rank = up
     fits = down[-1:] != () and (down[:-1] == (experts, rank) or down[:-1] == (experts * rank,))
     require(fits, group, f"lora_a {list(down)} does not stack the {experts} experts of rank {rank} of lora_b")
-    return Described("lora", (experts, out, down[-1]), partial(_load_mlx_experts, group), rank=rank, divisor=rank)
+    load = partial(_load_mlx_experts, group)
+    return Described("lora", (experts, out, down[-1]), load, rank=rank, divisor=rank, experts=experts)
 
 
 def _load_mlx_experts(group: Group, scale: float) -> Stacked:

@@ -1,0 +1,83 @@
+# Two commands:
+#   make demo   on a fresh machine: environment, install, a small adapter library, its inspection
+#   make test   linters, types and tests, with independent implementations as oracles where they install
+
+PYTHON ?= python3
+VENV ?= .venv
+DEMO ?= demo-library
+# `make test ORACLES=no` skips torch, PEFT and LyCORIS; the tests that need them then say so and skip.
+ORACLES ?= yes
+# Pinned and installed first and alone: PEFT and LyCORIS must find this torch and not bring another.
+TORCH = torch==2.13.0
+
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.PHONY: help demo test lint check format pictures benchmark clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo       install into $(VENV), write $(DEMO)/ and show what is in it"
+	@echo "make test       linters, types and tests"
+	@echo "make lint       linters and types only"
+	@echo "make format     rewrite the sources in the project's format"
+	@echo "make pictures   draw docs/images/ again from a real run"
+	@echo "make benchmark  time 'lora inspect' on 1,000 adapters and on a 1 GB one"
+	@echo "make clean      remove $(VENV) and $(DEMO)"
+
+# -- installed parts, one stamp each, so that a second run starts at once ----------------------------
+
+$(VENV)/.pip:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade "pip>=25.1"
+	@touch $@
+
+$(VENV)/.package: $(VENV)/.pip pyproject.toml
+	$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.tools: $(VENV)/.package pyproject.toml
+	$(PIP) install --group test --group lint
+	@touch $@
+
+# Oracles are a help, not a need: where one cannot be had, the tests that use it skip with a message.
+# A failure leaves a stamp too (trying a download of this size on every run helps nobody); `make clean` retries.
+$(VENV)/.oracles: $(VENV)/.tools
+	@if $(PIP) install "$(TORCH)"; then \
+	  $(PIP) install "$(TORCH)" peft lycoris-lora || echo "PEFT or LyCORIS did not install: their tests will skip" >&2; \
+	else \
+	  echo "$(TORCH) did not install: the tests that compare with torch, PEFT and LyCORIS will skip" >&2; \
+	fi
+	@$(PIP) install scikit-learn || echo "scikit-learn did not install: its tests will skip" >&2
+	@touch $@
+
+# -- what people call --------------------------------------------------------------------------------
+
+demo: $(VENV)/.package
+	$(BIN)/lora demo $(DEMO) --force
+	$(BIN)/lora inspect $(DEMO) || test $$? -eq 4  # some of many failed: the library holds a damaged file on purpose
+	@echo
+	@echo "Next:  $(BIN)/lora inspect $(DEMO)/sdxl-character-kohya.safetensors"
+
+lint: $(VENV)/.tools
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+check: lint
+
+test: lint $(if $(filter yes,$(ORACLES)),$(VENV)/.oracles)
+	$(BIN)/python -m pytest -n 2
+
+format: $(VENV)/.tools
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+pictures: $(VENV)/.package
+	$(BIN)/python docs/draw_pictures.py
+
+benchmark: $(VENV)/.package
+	$(BIN)/python benchmarks/inspect_folder.py
+
+clean:
+	rm -rf $(VENV) $(DEMO)

@@ -1,0 +1,58 @@
+"""``--layers``: every layer of an adapter, from its header."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..adapter import Layer
+from ..formats import open_adapter
+from .output import shown
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def list_layers(path: str) -> list[dict[str, Any]]:
+    """One plain dict per layer, in the file's order. Raises: as ``open_adapter``."""
+    with open_adapter(path, lenient_metadata=True) as adapter:
+        return [_layer(layer) for layer in adapter.layers.values()]
+
+
+def _layer(layer: Layer) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "kind": layer.kind,
+        "component": layer.component,
+        "shape": layer.shape,
+        "rank": layer.rank,
+        "alpha": layer.alpha,
+        "scale": layer.scale,
+        "scale_origin": layer.scale_origin,
+        "magnitude_axis": layer.magnitude_axis,
+        "opaque": layer.opaque,
+        "parameters": layer.parameters,
+        "dtypes": list(layer.dtypes),
+        "keys": dict(layer.keys),
+    }
+
+
+def layer_table(layers: list[dict[str, Any]]) -> Table:
+    """One line per layer: what it is, its rank and scale, and the shape of its delta."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("layer", overflow="fold")
+    for heading in ("kind", "rank", "alpha", "scale", "delta"):
+        table.add_column(heading, justify="right", no_wrap=heading != "kind")
+    for layer in layers:
+        kind = f"{layer['kind']}, dora" if layer["magnitude_axis"] else layer["kind"]
+        scale = "" if layer["scale_origin"] == "none" else f"{layer['scale']:.4g}"
+        shape = "×".join(map(str, layer["shape"])) if layer["shape"] else "needs the base"
+        cells = (layer["name"], kind, _number(layer["rank"]), _number(layer["alpha"]), scale, shape)
+        table.add_row(*(shown(cell, limit=200) for cell in cells))
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"

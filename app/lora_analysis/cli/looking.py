@@ -1,0 +1,112 @@
+"""Inspect one adapter or a thousand: the same outcome for each, in the order asked for.
+
+Many files go to worker processes, in batches. A file that cannot be read is an outcome too, so one bad file never stops
+the others.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ..errors import LoraAnalysisError
+from ..json_ready import encodable
+from ..text import printable
+from .exits import Exit, exit_code
+
+T = TypeVar("T")
+Progress = Callable[[int, int], None]  # bytes done, bytes in all
+
+PARALLEL_FROM = 50  # files; below that, starting workers costs more than it saves
+BATCH = 16  # files per task: large enough that passing messages is cheap, small enough to share the work out
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to look at besides headers and alphas."""
+
+    hash: bool = False
+    scan: bool = False
+    layers: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one adapter: a document, or the error that stood in the way."""
+
+    path: str
+    document: dict[str, Any] | None = None  # the blocks of `Inspection.to_dict`, `layers` where asked for
+    error: dict[str, str] | None = None
+    code: Exit = Exit.OK
+
+    @property
+    def findings(self) -> list[dict[str, Any]]:
+        """Everything odd about the adapter; the error, where it could not be read, is one."""
+        if self.document is not None:
+            return list(self.document["validation_info"]["findings"])
+        error = self.error or {}
+        return [{"severity": "error", "code": error["code"], "message": error["message"], "layer": None}]
+
+    @property
+    def complaint(self) -> str | None:
+        """One line for stderr where the adapter could not be read or is not valid."""
+        if self.error is not None:
+            return self.error["message"]
+        errors = [finding["message"] for finding in self.findings if finding["severity"] == "error"]
+        if not errors:
+            return None
+        rest = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        return f"{printable(self.path)}: {errors[0]}{rest}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """``path`` and the inspection's blocks, or ``path`` and ``error``."""
+        rest = self.document if self.document is not None else {"error": self.error}
+        return {"path": encodable(self.path), **rest}
+
+
+def look(path: str, options: Options, progress: Progress | None = None) -> Outcome:
+    """Inspect one adapter. Errors of this package become part of the outcome; others are bugs and raise."""
+    from ..metadata import inspect
+
+    try:
+        inspection = inspect(path, hash=options.hash, scan_values=options.scan, progress=progress)
+        document = inspection.to_dict()
+        if options.layers:
+            from .layers import list_layers
+
+            document["layers"] = list_layers(path)
+    except LoraAnalysisError as error:
+        return Outcome(path, error=error.to_dict(), code=exit_code(error))
+    return Outcome(path, document, code=Exit.OK if inspection.is_valid else Exit.FAILURE)
+
+
+def look_at_all(
+    paths: Sequence[str], options: Options, *, workers: int, condense: Callable[[Outcome], T]
+) -> Iterator[T]:
+    """``condense(outcome)`` of every path, in order. ``condense`` runs in the workers: let it keep little.
+
+    It has to be a function of a module, because processes are started anew ("spawn") on every system alike.
+    """
+    if len(paths) <= PARALLEL_FROM or workers < 2:
+        for path in paths:
+            yield condense(look(path, options))
+        return
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    batches = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
+    context = get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(batches)), mp_context=context, initializer=_leave_interrupts) as pool:
+        for results in pool.map(_look_at_batch, batches, [options] * len(batches), [condense] * len(batches)):
+            yield from results
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C reaches every process of the terminal; the parent alone answers it, with one line."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _look_at_batch(paths: Sequence[str], options: Options, condense: Callable[[Outcome], T]) -> list[T]:
+    return [condense(look(path, options)) for path in paths]

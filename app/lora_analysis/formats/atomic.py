@@ -1,0 +1,250 @@
+"""Files that appear whole or not at all.
+
+The bytes go to a temporary file beside the target, are forced to the disk, and take the target's name
+in one step. A reader, or a process that has the old file mapped, never sees a half-written one; a kill
+leaves the old file and at most one hidden temporary file, which a later write into that folder removes.
+
+Order of calls, and why: write, ``fsync(file)`` (else the name can reach the disk before the bytes),
+close (network file systems report a full disk only here), rename, ``fsync(folder)`` (else the rename
+can be lost). Source: T. S. Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from ..errors import OutputError
+from .target import PathLike, explained, permissions_of_replaced, shortened
+from .target import check_target as check_target  # the question to ask before the long work
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+DEBRIS_AGE_SECONDS = 3600.0
+
+# Short and independent of the target's name: a 255-byte target has no room for a suffix.
+_TEMPORARY = re.compile(r"\.lora-analysis-[0-9a-f]{16}\.tmp")
+# O_NOFOLLOW and O_BINARY exist on one family of systems each.
+_FLAGS = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_WINDOWS = os.name == "nt"
+
+# What file systems without hard links (FAT, some network and user-space ones) answer to link().
+_NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
+# What file systems whose folders cannot be synced answer to fsync(folder).
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
+
+
+class AtomicFile(io.RawIOBase):
+    """The temporary file behind :func:`atomic_file`: unbuffered, readable, seekable.
+
+    Every failure is an OutputError that names the target, not the temporary file.
+    """
+
+    def __init__(self, descriptor: int, target: str) -> None:
+        self._descriptor = descriptor
+        self._target = target
+
+    def write(self, data: Buffer, /) -> int:
+        """Write all of ``data``, however many system calls that takes (one writes at most 2 GiB)."""
+        view = memoryview(data)
+        size = view.nbytes
+        rest = view.cast("B") if size else view  # a view with a zero in its shape cannot be cast
+        with explained(self._target):
+            while rest.nbytes:
+                rest = rest[os.write(self._descriptor, rest) :]
+        return size
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        view = memoryview(buffer).cast("B")
+        with explained(self._target):
+            data = os.read(self._descriptor, view.nbytes)
+        view[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        with explained(self._target):
+            return os.lseek(self._descriptor, offset, whence)
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def sync(self) -> None:
+        """Force what was written to the disk."""
+        with explained(self._target):
+            os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        super().close()
+        # Forgotten first: the system frees the number even where it reports an error, and may reuse it.
+        descriptor, self._descriptor = self._descriptor, -1
+        with explained(self._target):
+            os.close(descriptor)
+
+
+@contextmanager
+def atomic_file(target: PathLike, *, overwrite: bool, size_hint: int | None = None) -> Iterator[AtomicFile]:
+    """A binary file that takes the name ``target`` when the block ends, and vanishes if the block fails.
+
+    A new file follows the umask; a replaced one keeps its permissions. A symbolic link is itself
+    replaced, what it points to is not touched (download caches link to files they share).
+
+    Without ``overwrite`` a file that appears at ``target`` meanwhile is never replaced: the name is
+    taken by a hard link, which fails if it exists. On file systems without hard links this is a check
+    followed by a rename, and a file created between the two, microseconds apart, would be replaced.
+
+    ``size_hint`` in bytes: refuse at once where the free space is known to be less.
+
+    Raises: OutputError with the reason. The old file is intact and the temporary one removed, also
+    when the block itself raises anything. Only where the last step fails, syncing the folder, is the
+    new file in place already; the message says so.
+    """
+    path = os.fspath(target)
+    with explained(path):
+        mode = permissions_of_replaced(path, overwrite=overwrite)
+        _check_space(path, size_hint)
+        folder = _open_folder(path)
+    try:
+        with _temporary_file(path) as temporary:
+            with AtomicFile(_create(temporary, mode, path), path) as file:
+                with explained(path):
+                    remove_debris(os.path.dirname(path), now=os.fstat(file.fileno()).st_mtime)
+                yield file
+                file.sync()
+            with explained(path):
+                _publish(temporary, path, overwrite=overwrite)
+        _sync_folder(folder, path)
+    finally:
+        _close_folder(folder)
+
+
+def remove_debris(folder: str, *, now: float) -> int:
+    """Delete temporary files of killed processes in ``folder``, and say how many there were.
+
+    Only regular files of our own name pattern and our own user that nobody wrote to for an hour.
+    ``now`` is the time by the folder's own clock, which differs from ours on network file systems.
+    """
+    removed = 0
+    with suppress(OSError):  # tidying up must never stop a write
+        with os.scandir(folder or os.curdir) as entries:
+            old = [entry.path for entry in entries if _is_debris(entry, now - DEBRIS_AGE_SECONDS)]
+        for path in old:
+            with suppress(OSError):  # another process was faster
+                os.unlink(path)
+                removed += 1
+    return removed
+
+
+# -- steps -------------------------------------------------------------------------------------------
+
+
+def _check_space(path: str, size: int | None) -> None:
+    if size is None:
+        return
+    import shutil
+
+    usage = shutil.disk_usage(os.path.dirname(path) or os.curdir)
+    if usage.total > 0 and usage.free < size:  # some file systems do not know, and say 0
+        raise OutputError(f"{shortened(path)}: no space left on the device: needs {size:,} bytes, {usage.free:,} free")
+
+
+def _open_folder(path: str) -> int | None:
+    """The target's folder, opened before any work, so that only the sync itself can fail after it."""
+    if _WINDOWS:  # folders cannot be opened there
+        return None
+    return os.open(os.path.dirname(path) or os.curdir, os.O_RDONLY | os.O_DIRECTORY)
+
+
+@contextmanager
+def _temporary_file(path: str) -> Iterator[str]:
+    """A name beside ``path``; the file of that name is removed if the block fails."""
+    temporary = os.path.join(os.path.dirname(path), f".lora-analysis-{os.urandom(8).hex()}.tmp")
+    try:
+        yield temporary
+    except BaseException:  # also KeyboardInterrupt
+        with suppress(OSError):  # the first error is the one to tell; a later write removes the file
+            os.unlink(temporary)
+        raise
+
+
+def _create(temporary: str, mode: int | None, path: str) -> int:
+    """Open a new file, at no moment more permissive than the one it will replace."""
+    with explained(path):
+        descriptor = os.open(temporary, _FLAGS, 0o666 if mode is None else mode & 0o600)
+        if mode is not None and not _WINDOWS:
+            try:
+                os.fchmod(descriptor, mode)
+            except BaseException:
+                os.close(descriptor)
+                raise
+    return descriptor
+
+
+def _publish(temporary: str, path: str, *, overwrite: bool) -> None:
+    if overwrite:
+        os.replace(temporary, path)
+    elif _WINDOWS:
+        os.rename(temporary, path)  # refuses an existing target there
+    else:
+        _publish_new(temporary, path)
+
+
+def _publish_new(temporary: str, path: str) -> None:
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, "exists", path) from error
+        os.replace(temporary, path)
+        return
+    with suppress(OSError):  # the target is complete; its second name is debris for a later write
+        os.unlink(temporary)
+
+
+def _sync_folder(folder: int | None, path: str) -> None:
+    if folder is None:
+        return
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise OutputError(
+                f"{shortened(path)}: the new file is complete and in place, but its folder could not be "
+                f"synced ({error.strerror}): after a power cut the old state may be back"
+            ) from error
+
+
+def _close_folder(folder: int | None) -> None:
+    if folder is not None:
+        with suppress(OSError):  # nothing was written through this descriptor
+            os.close(folder)
+
+
+def _is_debris(entry: os.DirEntry[str], limit: float) -> bool:
+    if not _TEMPORARY.fullmatch(entry.name):
+        return False
+    try:
+        found = entry.stat(follow_symlinks=False)
+    except OSError:  # gone already
+        return False
+    ours = _WINDOWS or found.st_uid == os.getuid()  # no owner numbers on Windows
+    return ours and stat.S_ISREG(found.st_mode) and found.st_mtime < limit

@@ -1,0 +1,83 @@
+"""Write a safetensors file: atomic, deterministic, one tensor in memory.
+
+Format: https://github.com/huggingface/safetensors#format
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from .atomic import AtomicFile, atomic_file
+from .chunks import Cancel, Progress, checked_chunks
+from .digests import DataDigest, requested_hashes
+from .layout import TensorPlan as TensorPlan
+from .layout import data_size, header_bytes
+from .layout import predicted_size as predicted_size
+from .target import PathLike
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class WriteReport:
+    """What was written. Hashes are 64 hex digits, None where they were not asked for."""
+
+    path: str
+    size: int  # bytes
+    sha256: str | None  # of the whole file; AutoV2 is its first 10 digits
+    data_sha256: str | None  # of the tensor data in file order; AutoV3 is its first 12 digits
+    dropped_metadata: tuple[str, ...] = ()  # keys that the container has no place for
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "dropped_metadata": list(self.dropped_metadata)}
+
+
+def write_safetensors(
+    target: PathLike,
+    tensors: Sequence[TensorPlan],
+    chunks: Iterable[Buffer],
+    metadata: Mapping[str, str],
+    *,
+    overwrite: bool = False,
+    with_hashes: bool = True,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+) -> WriteReport:
+    """Write ``tensors`` to ``target``, whole or not at all; the same arguments give the same bytes.
+
+    ``chunks`` yields one C-ordered, little-endian buffer per tensor, in the order of ``tensors``. Each
+    is done with before the next is asked for, so a caller may reuse one buffer. Arrays of bf16 and fp8
+    export no buffer: pass ``array.view(numpy.uint8)``.
+
+    A hash in ``metadata`` that holds its placeholder (see ``digests.request_hashes``) is filled in.
+    ``with_hashes`` also hashes the finished file, which reads it once more, from the page cache.
+
+    Raises: OptionError for a plan or metadata that no file can hold; ShapeError for a buffer that is
+    not what was planned; CancelledError; OutputError. In every case the old file is untouched.
+    """
+    header = header_bytes(tensors, metadata)
+    size = len(header) + data_size(tensors)
+    requested = requested_hashes(metadata)
+    digest = DataDigest(tensors, metadata) if with_hashes or requested else None
+    with atomic_file(target, overwrite=overwrite, size_hint=size) as file:
+        file.write(header)
+        for data in checked_chunks(tensors, chunks, progress, cancel):
+            file.write(data)
+            if digest is not None:
+                digest.update(data)
+        if requested and digest is not None:
+            file.seek(0)
+            file.write(header_bytes(tensors, digest.filled(metadata)))
+        sha256 = file_sha256(file) if with_hashes else None
+    return WriteReport(os.fspath(target), size, sha256, digest.hexdigest() if digest else None)
+
+
+def file_sha256(file: AtomicFile) -> str:
+    """SHA-256 of everything in ``file``, as 64 hex digits."""
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,111 @@
+"""What a resize is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from math import isfinite
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..errors import OptionError
+
+if TYPE_CHECKING:
+    from ..adapter import Layer
+    from ..linalg.rank import RankChoice
+
+Method = Literal["svd", "pad_truncate"]
+OutputDtype = Literal["keep", "fp32", "fp16", "bf16", "fp8"]
+AlphaPolicy = Literal["keep-scale", "rank", "baked"]
+BudgetKind = Literal["size", "parameters", "error"]
+
+METHODS: tuple[str, ...] = ("svd", "pad_truncate")
+OUTPUT_DTYPES: dict[str, str] = {"fp32": "F32", "fp16": "F16", "bf16": "BF16", "fp8": "F8_E4M3"}
+ALPHA_POLICIES: tuple[str, ...] = ("keep-scale", "rank", "baked")
+BUDGET_KINDS: tuple[str, ...] = ("size", "parameters", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """One limit for all layers together: bytes of file, number of parameters, or relative error of the adapter."""
+
+    kind: BudgetKind
+    limit: float
+
+    def __post_init__(self) -> None:
+        if self.kind not in BUDGET_KINDS:
+            raise OptionError(f"no budget is named {self.kind!r}; there are {', '.join(BUDGET_KINDS)}")
+        if not isfinite(self.limit) or self.limit < 0:
+            raise OptionError(f"a budget of {self.limit} {self.kind} was asked for; it is a number of at least 0")
+
+
+@dataclass(frozen=True, slots=True)
+class ResizeOptions:
+    """How ranks are chosen and how the result is stored. Exactly one of ``choice`` and ``budget`` is set.
+
+    ``choice`` is a rank rule per layer, ``conv_choice`` the same for k x k convolutions where they differ,
+    ``table`` gives layers matching a glob a fixed rank, first match wins. ``budget`` distributes one limit.
+    ``alpha``: ``keep-scale`` keeps alpha / rank of every layer, ``rank`` stores alpha = rank, ``baked`` stores no
+    alpha at all; the delta is the same. ``keep_structure`` leaves alone what is no plain LoRA pair.
+
+    Raises: OptionError for what contradicts itself.
+    """
+
+    choice: RankChoice | None = None
+    budget: Budget | None = None
+    conv_choice: RankChoice | None = None
+    table: tuple[tuple[str, int], ...] = ()
+    floor: int = 1
+    cap: int | None = None
+    method: Method = "svd"
+    dtype: OutputDtype = "keep"
+    alpha: AlphaPolicy = "keep-scale"
+    keep_structure: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.choice is None) == (self.budget is None):
+            raise OptionError("give one rank rule or one budget: --rank, --energy, ..., --size or --error")
+        for value, known, what in (
+            (self.method, METHODS, "method"),
+            (self.dtype, ("keep", *OUTPUT_DTYPES), "dtype"),
+            (self.alpha, ALPHA_POLICIES, "alpha policy"),
+        ):
+            if value not in known:
+                raise OptionError(f"no {what} is named {value!r}; there are {', '.join(known)}")
+        if self.method == "pad_truncate" and (self.choice is None or self.choice.rule != "fixed"):
+            raise OptionError("pad_truncate cuts to a fixed rank; it has no singular values to apply a rule to")
+        for pattern, rank in self.table:
+            if rank < 1:
+                raise OptionError(f"rank {rank} was asked for {pattern}; the smallest rank is 1")
+
+    def choice_for(self, layer: Layer) -> RankChoice | None:
+        """The rule of one layer: the table's, the convolutions', or the general one; None under a budget."""
+        from ..linalg.rank import RankChoice
+
+        for pattern, rank in self.table:
+            if fnmatchcase(layer.name, pattern):
+                return RankChoice("fixed", rank)
+        return self.conv_choice if self.conv_choice is not None and layer.is_conv else self.choice
+
+    @property
+    def needs_spectra(self) -> bool:
+        """Whether any rank depends on singular values."""
+        choices = [choice for choice in (self.choice, self.conv_choice) if choice is not None]
+        return self.budget is not None or any(choice.rule != "fixed" for choice in choices)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For reports and provenance: what was asked, nothing that was left at its default."""
+        stated: dict[str, Any] = {"method": self.method, "dtype": self.dtype, "alpha": self.alpha}
+        for name, choice in (("rule", self.choice), ("conv_rule", self.conv_choice)):
+            if choice is not None:
+                stated[name] = {"name": choice.rule, "value": choice.value}
+        if self.budget is not None:
+            stated["budget"] = {"kind": self.budget.kind, "limit": self.budget.limit}
+        if self.table:
+            stated["table"] = [list(row) for row in self.table]
+        if self.floor != 1:
+            stated["min_rank"] = self.floor
+        if self.cap is not None:
+            stated["max_rank"] = self.cap
+        if self.keep_structure:
+            stated["keep_structure"] = True
+        return stated

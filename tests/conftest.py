@@ -1,0 +1,17 @@
+"""Fixtures that several test modules use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def demo_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the project's own demo adapters. Shared: do not write into it."""
+    from lora_analysis.demo import write_demo_library
+
+    folder = tmp_path_factory.mktemp("demo-library")
+    write_demo_library(folder)
+    return folder
