@@ -6,6 +6,7 @@ Run as a program, in an interpreter of its own: it forks, and a process with thr
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -18,14 +19,19 @@ from pathlib import Path
 
 TENSORS = 64
 TENSOR_BYTES = 128 * 1024  # 8 MiB in all
-LONGEST_DELAY_SECONDS = 0.05  # a few rewrites
+# A few rewrites; not from 0, for on a busy machine the new process may not have begun its first one by then.
+DELAY_SECONDS = (0.01, 0.05)
 
 
 def naive(target: Path, byte: int) -> None:
-    """What the harness has to catch: the target itself is truncated and filled."""
+    """What the harness has to catch: the target itself is truncated and filled, between hashing as a writer does."""
+    digest = hashlib.sha256()
     with target.open("wb", buffering=0) as file:
         for _ in range(TENSORS):
-            file.write(bytes([byte]) * TENSOR_BYTES)
+            data = bytes([byte]) * TENSOR_BYTES
+            digest.update(data)
+            file.write(data)
+            digest.update(data)
 
 
 def _with(write: Callable[..., object]) -> Callable[[Path, int], None]:
@@ -82,7 +88,7 @@ def main(name: str, folder: str, kills: int, seed: int) -> dict[str, int]:
     moments = random.Random(seed)
     torn = most_debris = debris = 0
     for _ in range(kills):
-        kill_once(rewrite, target, moments.uniform(0, LONGEST_DELAY_SECONDS))
+        kill_once(rewrite, target, moments.uniform(*DELAY_SECONDS))
         torn += target.read_bytes() not in whole
         left = [path for path in Path(folder).iterdir() if path != target]
         most_debris = max(most_debris, len(left))

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sources import adapter_of
 
+from lora_analysis import materialise
 from lora_analysis.errors import OpaqueUpdateError
 from lora_analysis.formats.dialects import DIALECTS
-from lora_analysis import materialise
+from sources import adapter_of
 
 
 def factors(module: str, down: str, up: str, rank: int = 2, kernel: tuple[int, ...] = ()) -> dict[str, Any]:
@@ -67,15 +67,31 @@ ALGORITHM_CASES: list[tuple[str, dict[str, Any]]] = [
     ("locon", {**factors(M, *LORA, kernel=(3, 3)), **factors("lora_unet_n", *LORA, kernel=(3, 3))}),
     ("locon", {**factors(M, *LORA, kernel=(1, 1)), f"{M}.lora_mid.weight": np.ones((2, 2, 3, 3))}),
     ("dora", {**factors(M, *LORA), f"{M}.dora_scale": np.ones((5, 1))}),
-    ("loha", {f"{M}.hada_w1_a": np.ones((5, 2)), f"{M}.hada_w1_b": np.ones((2, 6)), f"{M}.hada_w2_a": np.ones((5, 2)), f"{M}.hada_w2_b": np.ones((2, 6))}),
+    (
+        "loha",
+        {
+            f"{M}.hada_w1_a": np.ones((5, 2)),
+            f"{M}.hada_w1_b": np.ones((2, 6)),
+            f"{M}.hada_w2_a": np.ones((5, 2)),
+            f"{M}.hada_w2_b": np.ones((2, 6)),
+        },
+    ),
     ("lokr", {f"{M}.lokr_w1": np.ones((2, 2)), f"{M}.lokr_w2_a": np.ones((3, 1)), f"{M}.lokr_w2_b": np.ones((1, 4))}),
     ("full", {f"{M}.diff": np.ones((5, 6)), f"{M}.diff_b": np.ones(5)}),
     ("lora+full", {**factors(M, *LORA), f"{M}.diff_b": np.ones(5)}),
     ("lora", {**factors(M, *LORA), "lora_unet_norm.w_norm": np.ones(5), "lora_unet_norm.b_norm": np.ones(5)}),
-    ("lora+lokr", {**factors(M, *LORA), **factors("lora_unet_n", *LORA), "lora_unet_k.lokr_w1": np.ones((2, 2)), "lora_unet_k.lokr_w2": np.ones((3, 4))}),
+    (
+        "lora+lokr",
+        {
+            **factors(M, *LORA),
+            **factors("lora_unet_n", *LORA),
+            "lora_unet_k.lokr_w1": np.ones((2, 2)),
+            "lora_unet_k.lokr_w2": np.ones((3, 4)),
+        },
+    ),
     ("not-lora", {"model.weight": np.ones((5, 6))}),
     ("not-lora", {}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("algorithm", "arrays"), ALGORITHM_CASES)
@@ -85,8 +101,20 @@ def test_an_algorithm_is_named(algorithm: str, arrays: dict[str, Any]) -> None:
 
 P = "base_model.model.m"
 OPAQUE_CASES: list[tuple[str, dict[str, Any]]] = [
-    ("glora", {f"{M}.{name}.weight": np.ones(shape) for name, shape in {"a1": (6, 2), "a2": (2, 6), "b1": (5, 2), "b2": (2, 6)}.items()}),
-    ("glora", {f"{M}.{name}.weight": np.ones(shape) for name, shape in {"a1": (2, 6), "a2": (6, 2), "b1": (2, 6), "b2": (5, 2)}.items()}),
+    (
+        "glora",
+        {
+            f"{M}.{name}.weight": np.ones(shape)
+            for name, shape in {"a1": (6, 2), "a2": (2, 6), "b1": (5, 2), "b2": (2, 6)}.items()
+        },
+    ),
+    (
+        "glora",
+        {
+            f"{M}.{name}.weight": np.ones(shape)
+            for name, shape in {"a1": (2, 6), "a2": (6, 2), "b1": (2, 6), "b2": (5, 2)}.items()
+        },
+    ),
     ("ia3", {f"{M}.weight": np.ones(5), f"{M}.on_input": np.float32(0)}),
     ("ia3", {f"{P}.ia3_l": np.ones((5, 1))}),
     ("oft", {f"{M}.oft_blocks": np.ones((2, 3, 3)), f"{M}.alpha": np.float32(0)}),
@@ -95,12 +123,20 @@ OPAQUE_CASES: list[tuple[str, dict[str, Any]]] = [
     ("oft", {f"{P}.oft_R.weight": np.ones((4, 6))}),
     ("boft", {f"{M}.oft_blocks": np.ones((3, 2, 4, 4)), f"{M}.rescale": np.ones((8, 1))}),
     ("boft", {f"{P}.boft_R": np.ones((2, 2, 4, 4)), f"{P}.boft_s": np.ones((5, 1))}),
-    ("vera", {f"{P}.vera_lambda_b": np.ones(5), f"{P}.vera_lambda_d": np.ones(4), "base_model.vera_A": np.ones((4, 6)), "base_model.vera_B": np.ones((5, 4))}),
+    (
+        "vera",
+        {
+            f"{P}.vera_lambda_b": np.ones(5),
+            f"{P}.vera_lambda_d": np.ones(4),
+            "base_model.vera_A": np.ones((4, 6)),
+            "base_model.vera_B": np.ones((5, 4)),
+        },
+    ),
     ("fourierft", {f"{P}.fourierft_spectrum": np.ones(100)}),
     ("hra", {f"{P}.hra_u": np.ones((6, 4))}),
     ("bone", {f"{P}.bone_block": np.ones((6, 4))}),
     ("vblora", {f"{P}.vblora_logits_A": np.ones((6, 4, 2)), f"{P}.vblora_logits_B": np.ones((6, 4, 2))}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("kind", "arrays"), OPAQUE_CASES)

@@ -18,19 +18,24 @@ PACKAGE = ROOT / "app" / "lora_analysis"
 MODULES = {path.relative_to(PACKAGE).with_suffix("").as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 # Lower layers know nothing of higher ones; linalg and formats do not know each other.
-BASE = {"errors", "text", "json_ready", "adapter"}
+BASE = {"errors", "text", "json_ready", "timestamps", "adapter"}
+USE_CASES = {"delta", "demo", "doctor", "inspection", "metadata", "metadata_export", "resizing"}
 MAY_IMPORT = {
     "text": set(),
+    "timestamps": set(),
     "errors": {"text"},
     "json_ready": set(),
     "adapter": {"errors"},
     "linalg": BASE,
     "formats": BASE,
     "delta": BASE | {"linalg"},
-    "metadata": BASE | {"formats"},
+    "inspection": BASE | {"formats"},
+    "metadata": BASE | {"formats", "inspection", "metadata_export"},
+    "metadata_export": BASE | {"formats", "inspection"},
     "demo": BASE | {"formats"},
     "doctor": BASE | {"__init__"},
-    "cli": BASE | {"formats", "metadata", "demo", "doctor", "__init__"},
+    "resizing": BASE | {"formats", "linalg", "delta", "__init__"},
+    "cli": BASE | {"formats", "__init__"} | USE_CASES,
 }
 HEAVY = {"numpy", "ml_dtypes", "torch", "matplotlib", "seaborn", "sklearn", "scipy", "fastapi", "pydantic", "rich"}
 

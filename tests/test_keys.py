@@ -49,16 +49,33 @@ def test_a_spelling_is_split(key: str, module: str, role: str) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["", ".", "alpha", ".alpha", "model.layers.0.mlp.down.weight", "model.layers.0.weight", "x.lora_A.weight.extra", "a" * 5000],
-)  # fmt: skip
+    [
+        "",
+        ".",
+        "alpha",
+        ".alpha",
+        "model.layers.0.mlp.down.weight",
+        "model.layers.0.weight",
+        "x.lora_A.weight.extra",
+        "a" * 5000,
+    ],
+)
 def test_a_name_that_ends_in_no_role_is_not_split(key: str) -> None:
     assert split_key(key) is None
 
 
 def test_plain_words_count_only_beside_factors() -> None:
-    found = map_keys([
-        "lora_unet_a.weight", "lora_unet_a.on_input", "norm.scale", "b.lora_A.weight", "b.lora_B.weight", "b.scale", "c.m",
-    ])  # fmt: skip
+    found = map_keys(
+        [
+            "lora_unet_a.weight",
+            "lora_unet_a.on_input",
+            "norm.scale",
+            "b.lora_A.weight",
+            "b.lora_B.weight",
+            "b.scale",
+            "c.m",
+        ]
+    )
     assert found.modules["lora_unet_a"] == {"on_input": "lora_unet_a.on_input", "ia3_weight": "lora_unet_a.weight"}
     assert found.modules["b"]["scale"] == "b.scale"
     assert found.rest == ["norm.scale", "c.m"]

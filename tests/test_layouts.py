@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from layouts import generator, index, load, needs_shared
-from sources import ShapeSource
 
 import lora_analysis as la
+from layouts import generator, index, load, needs_shared
 from lora_analysis.adapter import LowRank
 from lora_analysis.formats.opening import adapt
+from sources import ShapeSource
 
 pytestmark = needs_shared
 ENTRIES = index()
@@ -63,10 +63,18 @@ def written(entry: dict[str, Any], folder: Path) -> tuple[Path, dict[str, Any]]:
     target = folder / ("adapters.safetensors" if is_mlx else "adapter_model.safetensors")
     truth = folder / f"truth{suffix.removesuffix('.gz')}"
     make = generator()
-    make.main([
-        str(Path(make.__file__).parent / "layouts" / entry["file"]), str(target),
-        "--exact", "--dtype", "F32", "--truth", str(truth), "--config",
-    ])  # fmt: skip
+    make.main(
+        [
+            str(Path(make.__file__).parent / "layouts" / entry["file"]),
+            str(target),
+            "--exact",
+            "--dtype",
+            "F32",
+            "--truth",
+            str(truth),
+            "--config",
+        ]
+    )
     return target, json.loads(truth.read_text())
 
 

@@ -76,7 +76,7 @@ def check_all(model, adapter) -> int:
     deltas = peft_deltas(model)
     assert deltas
     layers = {name: layer for name, layer in adapter.layers.items() if layer.opaque is None}
-    assert set(layers) == {name for name in deltas}
+    assert set(layers) == set(deltas)
     for name, expected in deltas.items():
         assert_same_delta(layers[name], expected)
     return len(deltas)
@@ -252,7 +252,10 @@ def test_sharded_weights_are_read_as_one(tmp_path: Path) -> None:
     whole = tmp_path / "adapter_model.safetensors"
     tensors = load_file(whole)
     names = sorted(tensors)
-    shards = {"adapter_model-00001-of-00002.safetensors": names[::2], "adapter_model-00002-of-00002.safetensors": names[1::2]}
+    shards = {
+        "adapter_model-00001-of-00002.safetensors": names[::2],
+        "adapter_model-00002-of-00002.safetensors": names[1::2],
+    }
     for shard, keys in shards.items():
         save_file({key: tensors[key] for key in keys}, tmp_path / shard)
     whole.unlink()
@@ -305,7 +308,9 @@ def lycoris_module(name: str, base):
 
 
 def lycoris_state(module) -> dict[str, np.ndarray]:
-    return {f"lora_unet_block.{key}": value.detach().float().numpy() for key, value in module.custom_state_dict().items()}
+    return {
+        f"lora_unet_block.{key}": value.detach().float().numpy() for key, value in module.custom_state_dict().items()
+    }
 
 
 @pytest.mark.parametrize("base_name", BASES)

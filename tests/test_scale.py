@@ -16,7 +16,9 @@ from sources import BF16, adapter_of
 RANK = 4
 
 
-def pair(module: str, rank: int = RANK, spelling: tuple[str, str] = ("lora_A.weight", "lora_B.weight")) -> dict[str, Any]:
+def pair(
+    module: str, rank: int = RANK, spelling: tuple[str, str] = ("lora_A.weight", "lora_B.weight")
+) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     down, up = spelling
     return {
@@ -43,13 +45,41 @@ PEFT_NAME = "base_model.model.m.q_proj"
 
 CASES = [
     ("alpha tensor", {**pair("lora_unet_q", spelling=KOHYA), "lora_unet_q.alpha": np.float32(2)}, {}, 2, 0.5, "tensor"),
-    ("bf16 alpha", {**pair("lora_unet_q", spelling=KOHYA), "lora_unet_q.alpha": np.array(2, BF16)}, {}, 2, 0.5, "tensor"),
-    ("alpha of shape 1", {**pair("lora_unet_q", spelling=KOHYA), "lora_unet_q.alpha": np.float32([2])}, {}, 2, 0.5, "tensor"),
-    ("alpha beats header", {**pair("transformer.q"), "transformer.q.alpha": np.float32(2)}, {"metadata": HEADER}, 2, 0.5, "tensor"),
+    (
+        "bf16 alpha",
+        {**pair("lora_unet_q", spelling=KOHYA), "lora_unet_q.alpha": np.array(2, BF16)},
+        {},
+        2,
+        0.5,
+        "tensor",
+    ),
+    (
+        "alpha of shape 1",
+        {**pair("lora_unet_q", spelling=KOHYA), "lora_unet_q.alpha": np.float32([2])},
+        {},
+        2,
+        0.5,
+        "tensor",
+    ),
+    (
+        "alpha beats header",
+        {**pair("transformer.q"), "transformer.q.alpha": np.float32(2)},
+        {"metadata": HEADER},
+        2,
+        0.5,
+        "tensor",
+    ),
     ("header pair", pair("transformer.q"), {"metadata": HEADER}, 8, 2, "header"),
     ("header rslora", pair("transformer.q"), {"metadata": RS_HEADER}, 8, 4, "header"),
     ("header of another component", pair("unet.q"), {"metadata": HEADER}, None, 1, "default"),
-    ("flat header strings", pair("transformer.q"), {"metadata": {"transformer.r": "4", "transformer.lora_alpha": "8"}}, 8, 2, "header"),
+    (
+        "flat header strings",
+        pair("transformer.q"),
+        {"metadata": {"transformer.r": "4", "transformer.lora_alpha": "8"}},
+        8,
+        2,
+        "header",
+    ),
     ("bare header alpha", pair("diffusion_model.q"), {"metadata": {"alpha": "8"}}, 8, 2, "header"),
     ("header beats config", pair("transformer.q"), {"metadata": HEADER, "config": CONFIG}, 8, 2, "header"),
     ("config", pair(PEFT_NAME), {"config": CONFIG}, 12, 3, "config"),
@@ -57,11 +87,36 @@ CASES = [
     ("config's default alpha", pair(PEFT_NAME), {"config": {"peft_type": "LORA", "r": 4}}, 8, 2, "config"),
     ("config rslora", pair(PEFT_NAME), {"config": {**CONFIG, "use_rslora": True}}, 12, 6, "config"),
     ("alpha pattern", pair(PEFT_NAME), {"config": {**CONFIG, "alpha_pattern": {"q_proj": 4}}}, 4, 1, "config"),
-    ("pattern of another module", pair(PEFT_NAME), {"config": {**CONFIG, "alpha_pattern": {"proj": 4}}}, 12, 3, "config"),
-    ("ss_network_alpha is no scale", pair("diffusion_model.q"), {"metadata": {"ss_network_alpha": "1", "ss_network_dim": "4"}}, None, 1, "default"),
+    (
+        "pattern of another module",
+        pair(PEFT_NAME),
+        {"config": {**CONFIG, "alpha_pattern": {"proj": 4}}},
+        12,
+        3,
+        "config",
+    ),
+    (
+        "ss_network_alpha is no scale",
+        pair("diffusion_model.q"),
+        {"metadata": {"ss_network_alpha": "1", "ss_network_dim": "4"}},
+        None,
+        1,
+        "default",
+    ),
     ("nothing", pair("diffusion_model.q"), {}, None, 1, "default"),
-    ("scale tensor", {**pair("lora_unet_q", spelling=KOHYA), "lora_unet_q.scale": np.float32(0.25), "lora_unet_q.alpha": np.float32(2)}, {}, None, 0.25, "tensor"),
-]  # fmt: skip
+    (
+        "scale tensor",
+        {
+            **pair("lora_unet_q", spelling=KOHYA),
+            "lora_unet_q.scale": np.float32(0.25),
+            "lora_unet_q.alpha": np.float32(2),
+        },
+        {},
+        None,
+        0.25,
+        "tensor",
+    ),
+]
 
 
 @pytest.mark.parametrize(("_name", "arrays", "stated", "alpha", "scale", "origin"), CASES, ids=[c[0] for c in CASES])
@@ -71,7 +126,10 @@ def test_scale_and_its_origin(_name: str, arrays: Any, stated: Any, alpha: Any, 
 
 
 def test_mlx_scale_is_absolute() -> None:
-    arrays = {"model.layers.0.q.lora_a": np.ones((6, 4), np.float32), "model.layers.0.q.lora_b": np.ones((4, 5), np.float32)}
+    arrays = {
+        "model.layers.0.q.lora_a": np.ones((6, 4), np.float32),
+        "model.layers.0.q.lora_b": np.ones((4, 5), np.float32),
+    }
     config = {"lora_parameters": {"rank": 4, "alpha": 16, "scale": 10.0}}
     layer = only_layer(arrays, config=config)
     assert (layer.scale, layer.scale_origin, layer.shape) == (10.0, "config", (5, 6))
@@ -122,7 +180,9 @@ def test_patterns_match_as_peft_matches_them(pattern: str, module: str, matches:
     assert (pattern_value({"alpha_pattern": {pattern: 3}}, "alpha_pattern", module) is not None) == matches
 
 
-@pytest.mark.parametrize("pattern", ["(a+)+$", "(.*)*x", "(a|a)*" * 2, "(" * 5000, "[", ".*.*.*.*.*x", "(x+x+)+y", r"(a)\1", "(a{1,}){9,}"])
+@pytest.mark.parametrize(
+    "pattern", ["(a+)+$", "(.*)*x", "(a|a)*" * 2, "(" * 5000, "[", ".*.*.*.*.*x", "(x+x+)+y", r"(a)\1", "(a{1,}){9,}"]
+)
 def test_patterns_that_could_run_for_ever_are_not_run(pattern: str) -> None:
     started = time.perf_counter()
     config = {"alpha_pattern": {pattern: 3}}

@@ -17,9 +17,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:  # type checkers and editors see ordinary imports
     from .adapter import Adapter as Adapter
     from .adapter import Layer as Layer
-    from .errors import LoraAnalysisError as LoraAnalysisError
-    from .formats import open_adapter as open
     from .delta import materialise as materialise
+    from .errors import LoraAnalysisError as LoraAnalysisError
+    from .formats import open_adapter as open  # noqa: A004, F401  a public name of the package, as in gzip.open
     from .metadata import LoraMetadataExtractor as LoraMetadataExtractor
     from .metadata import inspect as inspect
 

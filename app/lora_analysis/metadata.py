@@ -7,13 +7,14 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from .adapter import EMPTY, Adapter, Finding
 from .errors import LoraAnalysisError
 from .formats import HEADER_LIMIT, open_adapter
+from .formats.chunks import Cancel, Progress
 from .formats.hashes import FileHashes, check_claims, hash_file
 from .formats.headers import HeaderFacts, parse_header
 from .inspection.checks import check
@@ -24,9 +25,6 @@ from .inspection.values_scan import scan_values as scan
 from .json_ready import encodable, json_ready
 from .text import printable
 from .timestamps import utc_time
-
-Progress = Callable[[int, int], None]  # bytes done, bytes in all
-Cancel = Callable[[], bool]  # true: stop
 
 logger = logging.getLogger(__name__)
 

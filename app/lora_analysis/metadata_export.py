@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from .errors import FileAccessError, OptionError
+from .errors import FileAccessError, FormatError, OptionError
 from .formats.atomic import atomic_file
+from .formats.files import InputFile
 from .formats.strict_json import dumps
 from .inspection.file_facts import path_text
 from .inspection.rendering import render_markdown, render_text
@@ -69,13 +70,9 @@ def _refuse_adapter(target: str) -> None:
 def _holds_weights(target: str) -> bool:
     """Whether a file that is already there begins like weights, whatever its name."""
     try:
-        descriptor = os.open(target, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    except (OSError, ValueError):  # absent, a folder, not readable: the writer says which
+        with InputFile(target) as file:
+            head = file.read(0, min(file.size, _SNIFFED_BYTES))
+    except (FileAccessError, FormatError):  # absent, a folder, not readable: writing says which
         return False
-    with os.fdopen(descriptor, "rb") as file:
-        try:
-            head = file.read(_SNIFFED_BYTES)
-        except OSError as error:
-            raise FileAccessError(f"{target}: {error.strerror or error}") from error
     is_safetensors = head[8:9] == b"{" and head[5:8] == bytes(3)  # a header below 1 TB; text holds no NUL
     return is_safetensors or head.startswith(_MAGICS)

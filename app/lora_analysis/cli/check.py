@@ -7,7 +7,6 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from ..doctor import usable_cores
 from ..json_ready import encodable
 from .exits import Exit
 from .inputs import resolve
@@ -57,7 +56,7 @@ def check(
     """
     inputs = resolve(paths)
     counting = _ORDER[_ORDER.index(severity) :]
-    outcomes = look_at_all(inputs.paths, Options(scan=scan), workers=usable_cores(), condense=checked)
+    outcomes = look_at_all(inputs.paths, Options(scan=scan), condense=checked)
     results = [
         Checked(path, [finding for finding in findings if finding["severity"] in counting])
         for path, findings in counted(outcomes, len(inputs.paths))

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..errors import FileAccessError
-from ..formats.folder import CONFIG_NAME, WEIGHT_NAMES
 
 ADAPTER_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".gguf")
 
@@ -51,6 +50,8 @@ def resolve(arguments: Sequence[str]) -> Inputs:
 
 def is_adapter_folder(folder: str) -> bool:
     """Whether the folder is one adapter: it holds ``adapter_config.json`` or the index of sharded weights."""
+    from ..formats.folder import CONFIG_NAME, WEIGHT_NAMES
+
     names = (CONFIG_NAME, *(f"{name}.index.json" for name in WEIGHT_NAMES))
     return any(os.path.lexists(os.path.join(folder, name)) for name in names)
 

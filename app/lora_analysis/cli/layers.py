@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..adapter import Layer
-from ..formats import open_adapter
 from .output import shown
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from ..adapter import Layer
+
 
 def list_layers(path: str) -> list[dict[str, Any]]:
     """One plain dict per layer, in the file's order. Raises: as ``open_adapter``."""
+    from ..formats import open_adapter
+
     with open_adapter(path, lenient_metadata=True) as adapter:
         return [_layer(layer) for layer in adapter.layers.values()]
 

@@ -83,12 +83,17 @@ def look(path: str, options: Options, progress: Progress | None = None) -> Outco
 
 
 def look_at_all(
-    paths: Sequence[str], options: Options, *, workers: int, condense: Callable[[Outcome], T]
+    paths: Sequence[str], options: Options, *, condense: Callable[[Outcome], T], workers: int | None = None
 ) -> Iterator[T]:
     """``condense(outcome)`` of every path, in order. ``condense`` runs in the workers: let it keep little.
 
     It has to be a function of a module, because processes are started anew ("spawn") on every system alike.
+    ``workers``: one per usable core unless said otherwise.
     """
+    if workers is None:
+        from ..doctor import usable_cores
+
+        workers = usable_cores()
     if len(paths) <= PARALLEL_FROM or workers < 2:
         for path in paths:
             yield condense(look(path, options))

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeVar
 
-from ..doctor import usable_cores
 from .exits import Exit, code_for_many
 from .inputs import Inputs
 from .looking import Options, Outcome, look_at_all
@@ -84,7 +83,7 @@ def print_table(inputs: Inputs, options: Options, form: Format) -> Exit:
 
 
 def _results(inputs: Inputs, options: Options, condense: Callable[[Outcome], R]) -> Iterator[R]:
-    results = look_at_all(inputs.paths, options, workers=usable_cores(), condense=condense)
+    results = look_at_all(inputs.paths, options, condense=condense)
     return counted(results, len(inputs.paths))
 
 

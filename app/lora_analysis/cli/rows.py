@@ -36,7 +36,7 @@ def row_of(outcome: Outcome) -> Row:
 def _cells(outcome: Outcome) -> tuple[str, ...]:
     document = outcome.document
     if document is None:
-        return (outcome.path, *("" for _ in HEADINGS[2:]), f"not readable: {(outcome.error or {})['code']}")
+        return (outcome.path, *("" for _ in HEADINGS[2:]), f"error: {(outcome.error or {})['code']}")
     what = document["architecture_info"]
     base = what["base_model"]
     return (
@@ -44,7 +44,7 @@ def _cells(outcome: Outcome) -> tuple[str, ...]:
         wording.size(document["file_info"]["file_size_bytes"]),
         str(document["model_info"]["format"]),
         str(what["algorithm"]),
-        f"{base['family']}, header: {base['from_header']}" if base["conflict"] else base["family"],
+        f"{base['family']}, not {base['from_header']}" if base["conflict"] else base["family"],
         str(what["layers"]),
         _range(what["rank_distribution"]),
         _range(what["alpha_distribution"]),
@@ -80,8 +80,8 @@ def rich_table(rows: Sequence[Row]) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in HEADINGS:
         right = heading in _RIGHT
-        # The name gets what the others leave; all others are short.
-        table.add_column(heading, justify="right" if right else "left", no_wrap=heading != "findings")
+        # All but the name are short; the name folds into what they leave.
+        table.add_column(heading, justify="right" if right else "left", no_wrap=heading != "adapter", overflow="fold")
     shared = shared_folder([row.cells[0] for row in rows])
     for row in rows:
         name, *middle, last = row.cells

@@ -37,4 +37,4 @@ def buffer_of(array: FloatArray) -> memoryview:
     import numpy as np
 
     flat = np.ascontiguousarray(array).reshape(-1)
-    return memoryview(flat.view(np.uint8))
+    return flat.view(np.uint8).data

@@ -100,7 +100,7 @@ def read_config(path: Path) -> dict[str, Any] | None:
     try:
         document = loads(read_small_file(path, limit=_MAX_CONFIG_BYTES), what=path.name)
     except FormatError as error:
-        raise ConfigError(f"{path.name}: {error.message}") from error
+        raise ConfigError(error.message) from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path.name}: the document is {type(document).__name__}; it must be an object")
     return document

@@ -95,7 +95,8 @@ def _dequantised(blocks: bytes) -> FloatArray:
     import numpy as np
 
     table = np.frombuffer(blocks, np.dtype([("scale", "<f2"), ("values", "i1", (_Q8_BLOCK,))]))
-    values: FloatArray = table["values"].astype(np.float32) * table["scale"].astype(np.float32)[:, None]
+    with np.errstate(invalid="ignore"):  # an infinite scale times zero: a value like any other, judged elsewhere
+        values: FloatArray = table["values"].astype(np.float32) * table["scale"].astype(np.float32)[:, None]
     return values
 
 

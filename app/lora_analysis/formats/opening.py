@@ -52,7 +52,8 @@ def _open(location: Path, opener: Any) -> tuple[TensorSource, dict[str, Any] | N
     """The tensors and the configuration beside them. Raises: as :func:`open_adapter`, with the path in front."""
     try:
         if location.is_dir():
-            return open_folder(location, opener), read_config(location / CONFIG_NAME)
+            config = read_config(location / CONFIG_NAME)
+            return open_folder(location, opener), config
         source: TensorSource = opener(location)
     except ConfigError as error:
         raise ConfigError(f"{location}: {error.message}") from error

@@ -7,6 +7,8 @@ that page forbids (names twice, unknown fields, other padding than spaces), so i
 from __future__ import annotations
 
 import reprlib
+from itertools import accumulate
+from operator import mul
 from typing import Any, NamedTuple, NoReturn
 
 from ..adapter import Finding, TensorInfo
@@ -146,20 +148,18 @@ def _tensors(entries: dict[str, Any], start: int, size: int) -> dict[str, Tensor
         try:
             dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
             bits = BITS[dtype]
-            elements = 1
             if type(shape) is not list or len(shape) > MAX_DIMENSIONS:
                 _refuse(name, entry)
+            elements = 1
             for length in shape:
-                if type(length) is not int or length < 0:
+                if type(length) is not int or not 0 <= length < _MAX_ELEMENTS:
                     _refuse(name, entry)
                 elements *= length
-                if elements >= _MAX_ELEMENTS:  # before the product takes a megabyte
-                    _refuse(name, entry)
         except (KeyError, TypeError, ValueError):
             _refuse(name, entry)
         if type(begin) is not int or type(end) is not int or not 0 <= begin <= end < _MAX_ELEMENTS:
             _refuse(name, entry)
-        if elements * bits != (end - begin) * 8 or len(entry) != 3:
+        if elements * bits != (end - begin) * 8 or len(entry) != 3 or not (elements or _is_countable(shape)):
             _refuse(name, entry)
         if begin != position:
             in_order = False
@@ -170,6 +170,11 @@ def _tensors(entries: dict[str, Any], start: int, size: int) -> dict[str, Tensor
     if position != size:
         _refuse_size(position, size)
     return tensors
+
+
+def _is_countable(shape: list[int]) -> bool:
+    """No partial product overflows: what 64-bit readers check even where a zero follows."""
+    return all(product < _MAX_ELEMENTS for product in accumulate(shape, mul))
 
 
 def _check_ranges(tensors: dict[str, TensorInfo], start: int) -> int:

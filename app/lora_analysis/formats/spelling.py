@@ -56,7 +56,7 @@ class Spelling:
             case "mlx":
                 return (shape[1], rank), (rank, shape[0])
             case "mlx-experts":
-                return (shape[0], rank, shape[2]), shape[:2] + (rank,)
+                return (shape[0], rank, shape[2]), (*shape[:2], rank)
             case "parameter-experts":
                 return (shape[0] * rank, shape[2]), (shape[1], rank * shape[0])
         out, width, *kernel = shape

@@ -66,7 +66,9 @@ def dumps(value: object, *, indent: int | None = None) -> str:
 def count_strings(text: str) -> int:
     """How many strings, names included, the valid JSON document ``text`` holds."""
     # A run of backslashes starts inside a string and is read in pairs from its left, as str.replace does.
-    return text.replace("\\\\", "").replace('\\"', "").count('"') // 2
+    if "\\" in text:
+        text = text.replace("\\\\", "").replace('\\"', "")
+    return text.count('"') // 2
 
 
 class _RefusedError(ValueError):

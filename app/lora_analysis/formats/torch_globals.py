@@ -26,6 +26,7 @@ _STORAGES = {
     "LongStorage": "I64", "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8", "ByteStorage": "U8",
     "BoolStorage": "BOOL", "ComplexFloatStorage": "C64",
 }  # fmt: skip
+_MAX_ARGUMENTS = 16  # and other limits on sizes: one long tuple can be used a hundred thousand times
 
 
 class Name(NamedTuple):
@@ -91,13 +92,8 @@ class Inert:
 # -- what the allowed globals mean -------------------------------------------------------------------
 
 
-def _ordered_dict(*pairs: Any) -> dict[Any, Any]:
-    found: dict[Any, Any] = {}
-    for pair in pairs[0] if pairs and isinstance(pairs[0], list) else ():
-        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            raise HeaderError("the pickle makes an OrderedDict of something that is no list of pairs")
-        found[checked_key(pair[0])] = pair[1]
-    return found
+def _ordered_dict() -> dict[Any, Any]:
+    return {}  # filled by the operations that follow
 
 
 def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> TensorRef:
@@ -136,8 +132,8 @@ def _rebuild_from_type(function: Any, kind: Any, arguments: Any, _state: Any) ->
 def _tensor(storage: Storage, dtype: str, offset: Any, shape: Any, strides: Any) -> TensorRef:
     """Check a view against its storage: torch has read past storages, and copies what strides repeat."""
     if not _are_sizes(shape) or not _are_sizes(strides) or not _are_sizes((offset,)):
-        raise HeaderError("a tensor's shape, strides or offset are not whole numbers from 0 up")
-    if len(shape) != len(strides) or len(shape) > MAX_DIMENSIONS:
+        raise HeaderError(f"a tensor's shape, strides or offset are no whole numbers, or more than {MAX_DIMENSIONS}")
+    if len(shape) != len(strides):
         raise HeaderError(f"a tensor has {len(shape)} sizes and {len(strides)} strides")
     tensor = TensorRef(storage, dtype, offset, shape, strides)
     there = storage.nbytes // tensor.itemsize
@@ -149,11 +145,15 @@ def _tensor(storage: Storage, dtype: str, offset: Any, shape: Any, strides: Any)
 
 
 def _are_sizes(values: Any) -> bool:
-    return isinstance(values, tuple) and all(type(value) is int and 0 <= value < 1 << 63 for value in values)
+    if not isinstance(values, tuple) or len(values) > MAX_DIMENSIONS:
+        return False
+    return all(type(value) is int and 0 <= value < 1 << 63 for value in values)
 
 
-def _size(*arguments: Any) -> tuple[Any, ...]:
-    return tuple(arguments[0]) if arguments and isinstance(arguments[0], (tuple, list)) else ()
+def _size(sizes: Any) -> tuple[Any, ...]:
+    if not _are_sizes(sizes):
+        raise HeaderError("a torch.Size is no tuple of whole numbers")
+    return tuple(sizes)
 
 
 def _inert(what: str) -> Callable[..., Inert]:
@@ -190,8 +190,10 @@ ALLOWED: Final = frozenset(_CALLABLE) | frozenset(_MENTIONED)
 
 def call(function: Any, arguments: Any) -> Any:
     """The meaning of ``function(*arguments)``. Raises: UnsafePickleError, HeaderError."""
-    if not isinstance(function, Name) or function not in _CALLABLE or not isinstance(arguments, tuple):
+    if not isinstance(function, Name) or function not in _CALLABLE:
         raise UnsafePickleError(f"the pickle calls {described(function)}, which is no function here; nothing was run")
+    if not isinstance(arguments, tuple) or len(arguments) > _MAX_ARGUMENTS:
+        raise HeaderError(f"the pickle gives {function} something other than a few arguments")
     try:
         return _CALLABLE[function](*arguments)
     except TypeError as error:  # the number of arguments, which differs between the functions
@@ -199,10 +201,13 @@ def call(function: Any, arguments: Any) -> Any:
 
 
 def checked_key(key: Any) -> Any:
-    """A dictionary's key. Only strings and numbers: to hash nested tuples can take for ever."""
-    if not isinstance(key, (str, int, float)):
-        raise HeaderError(f"the pickle has a dictionary key that is a {type(key).__name__}; expected a string")
-    return key
+    """A dictionary's key: strings and small numbers.
+
+    To hash nested tuples can take for ever; large numbers can all have one hash, and then a dictionary takes for ever.
+    """
+    if isinstance(key, str) or (isinstance(key, int) and abs(key) < 1 << 60):
+        return key
+    raise HeaderError(f"the pickle has a dictionary key of the type {type(key).__name__}; expected a string")
 
 
 def storage_of(identifier: Any) -> Storage:
@@ -210,6 +215,8 @@ def storage_of(identifier: Any) -> Storage:
 
     Old layouts have a sixth entry: a view, in torch before 0.4, or None.
     """
+    if not isinstance(identifier, tuple) or len(identifier) > 6:
+        raise HeaderError("the pickle refers to a storage by something that is no short tuple")
     match identifier:
         case ("storage", Name() as kind, str(key), str(), int(count), *rest) if count >= 0 and rest in ([], [None]):
             if kind == _UNTYPED:

@@ -8,7 +8,6 @@ Layout: ``_legacy_save`` in ``torch/serialization.py``.
 
 from __future__ import annotations
 
-import importlib.metadata
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -121,6 +120,8 @@ def _storages(value: Any) -> dict[str, Storage]:
         storage = found.setdefault(tensor.storage.key, tensor.storage)
         if storage != tensor.storage:
             raise HeaderError(f"storage {storage.key[:40]} is declared twice, with different types or sizes")
+        if storage.dtype is None:  # torch writes 8-bit floats so, and its own reader fails on them
+            raise HeaderError("the old PyTorch layout cannot hold 8-bit floats; save the file again with torch.save")
     return found
 
 
@@ -131,7 +132,8 @@ def _storage_starts(file: InputFile, storages: dict[str, Storage], keys: list[st
     starts = {}
     for key in keys:
         storage = storages[key]
-        itemsize = BITS[storage.dtype or "U8"] // 8
+        dtype = storage.dtype or "U8"
+        itemsize = BITS[dtype] // 8
         if end + 8 + storage.nbytes > file.size:
             raise HeaderError(f"the file is cut off: storage {key[:40]} of {storage.nbytes:,} bytes is not all there")
         if int.from_bytes(file.read(end, 8), "little") * itemsize != storage.nbytes:
@@ -144,13 +146,15 @@ def _storage_starts(file: InputFile, storages: dict[str, Storage], keys: list[st
 
 
 def _require_torch() -> None:
+    from importlib.metadata import PackageNotFoundError, version  # which loads more than reading a header needs
+
     try:
-        version = importlib.metadata.version("torch")
-    except importlib.metadata.PackageNotFoundError as error:
+        found = version("torch")
+    except PackageNotFoundError as error:
         message = "PyTorch files from before torch 1.6 are read through torch, which is not installed"
         raise MissingExtraError(f"{message}: pip install 'lora-analysis[torch]'", extra="torch") from error
-    if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST_TORCH:
-        message = f"PyTorch files from before torch 1.6 are read through torch 2.10 or newer; {version} is installed"
+    if tuple(int(part) for part in found.split(".")[:2]) < _OLDEST_TORCH:
+        message = f"PyTorch files from before torch 1.6 are read through torch 2.10 or newer; {found} is installed"
         raise MissingExtraError(f"{message}: pip install 'lora-analysis[torch]'", extra="torch")
 
 

@@ -14,6 +14,7 @@ from .torch_globals import TensorRef
 
 _MAX_DEPTH = 8  # containers inside containers; a list can hold itself
 _MAX_NODES = 1_000_000  # or hold another list a million times
+_MAX_NAME_CHARS = 50_000_000  # of all names: one long key can be in front of each of them
 _WRAPPER = "state_dict"
 _SHOWN = 5
 
@@ -42,7 +43,8 @@ def name_tensors(value: Any, is_tensor: Callable[[Any], bool]) -> Payload:
         found.findings.append(Finding("info", "list-payload", "the file holds a list; tensors are named by position"))
     elif not isinstance(value, Mapping):
         raise HeaderError("the file holds a single value; expected a dictionary of tensors")
-    others: list[str] = []
+    shown: list[str] = []
+    others = 0
     for name, leaf in _leaves(value):
         if name in found.tensors or name in found.numbers:
             raise HeaderError(f"{name}: two entries of the file have this name")
@@ -51,10 +53,11 @@ def name_tensors(value: Any, is_tensor: Callable[[Any], bool]) -> Payload:
         elif _is_alpha(name, leaf):
             found.numbers[name] = float(leaf)
         else:
-            others.append(name)
+            others += 1
+            shown += [name[:60]] if others <= _SHOWN else []
     if others:
-        names = ", ".join(name[:60] for name in others[:_SHOWN]) + (", ..." if others[_SHOWN:] else "")
-        message = f"{len(others)} entries are no tensors and are not read: {names}"
+        names = ", ".join(shown) + (", ..." if others > _SHOWN else "")
+        message = f"{others} entries are no tensors and are not read: {names}"
         found.findings.append(Finding("warning", "not-tensors", message))
     return found
 
@@ -79,7 +82,7 @@ def _unwrapped(value: Any, is_tensor: Callable[[Any], bool], found: Payload) -> 
 
 def _leaves(value: Any) -> Iterator[tuple[str, Any]]:
     """Paths and values of everything that is no container, in order."""
-    nodes = 0
+    nodes = characters = 0
     pending = [iter(_children("", value))]
     while pending:
         path, child = next(pending[-1], (None, None))
@@ -87,8 +90,9 @@ def _leaves(value: Any) -> Iterator[tuple[str, Any]]:
             pending.pop()
             continue
         nodes += 1
-        if nodes > _MAX_NODES:
-            raise HeaderError(f"the file's dictionaries and lists have more than {_MAX_NODES:,} entries; refused")
+        characters += len(path)
+        if nodes > _MAX_NODES or characters > _MAX_NAME_CHARS:
+            raise HeaderError("the file's dictionaries and lists have more entries, or longer names, than are read")
         if not _is_container(child):
             yield path, child
         elif len(pending) >= _MAX_DEPTH:

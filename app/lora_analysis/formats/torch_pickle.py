@@ -17,6 +17,8 @@ from ..errors import HeaderError, UnsafePickleError
 from .torch_globals import ALLOWED, Inert, Name, call, checked_key, described, storage_of
 
 MAX_PICKLE_BYTES = 64_000_000
+_U16, _U32, _U64, _I32 = (struct.Struct("<" + code) for code in "HIQi")
+_DOUBLE = struct.Struct(">d")  # the only big-endian number
 _MAX_OPERATIONS = 2_000_000  # some 50,000 tensors; each operation can leave about 100 bytes behind
 
 
@@ -63,9 +65,15 @@ class _Machine:
     def skip(self, count: int) -> None:
         self.take(count)
 
-    def number(self, code: str) -> int:
-        value: int = struct.unpack("<" + code, self.take(struct.calcsize(code)))[0]
+    def byte(self) -> int:
+        if self.position >= len(self.data):
+            self.broken("it ends inside an operation")
+        value = self.data[self.position]
+        self.position += 1
         return value
+
+    def number(self, layout: struct.Struct) -> Any:
+        return layout.unpack(self.take(layout.size))[0]
 
     def line(self) -> str:
         end = self.data.find(b"\n", self.position, self.position + 1000)
@@ -103,8 +111,9 @@ class _Machine:
         return items
 
     def remember(self, index: int) -> None:
-        self.memo[index] = self.pop()
-        self.push(self.memo[index])
+        if not self.stack:
+            self.broken("it stores a value that is not there")
+        self.memo[index] = self.stack[-1]
 
     def recall(self, index: int) -> None:
         if index not in self.memo:
@@ -123,7 +132,7 @@ class _Machine:
             self.pop()
 
     def long(self) -> None:
-        self.push(int.from_bytes(self.take(self.number("B")), "little", signed=True))
+        self.push(int.from_bytes(self.take(self.byte()), "little", signed=True))
 
     def bytes(self, count: int) -> None:
         self.skip(count)
@@ -183,17 +192,17 @@ _OPERATIONS: Final[dict[int, Callable[[_Machine], None]]] = {
     ord("N"): lambda m: m.push(None),
     0x88: lambda m: m.push(True),
     0x89: lambda m: m.push(False),
-    ord("J"): lambda m: m.push(m.number("i")),
-    ord("K"): lambda m: m.push(m.number("B")),
-    ord("M"): lambda m: m.push(m.number("H")),
+    ord("J"): lambda m: m.push(m.number(_I32)),
+    ord("K"): lambda m: m.push(m.byte()),
+    ord("M"): lambda m: m.push(m.number(_U16)),
     0x8A: _Machine.long,  # LONG1
-    ord("G"): lambda m: m.push(struct.unpack(">d", m.take(8))[0]),
-    ord("X"): lambda m: m.push(m.text(m.take(m.number("I")))),
-    0x8C: lambda m: m.push(m.text(m.take(m.number("B")))),  # SHORT_BINUNICODE
-    0x8D: lambda m: m.push(m.text(m.take(m.number("Q")))),  # BINUNICODE8
-    ord("U"): lambda m: m.push(m.text(m.take(m.number("B")))),  # SHORT_BINSTRING: a string of Python 2
-    ord("C"): lambda m: m.bytes(m.number("B")),  # SHORT_BINBYTES
-    ord("B"): lambda m: m.bytes(m.number("I")),  # BINBYTES
+    ord("G"): lambda m: m.push(m.number(_DOUBLE)),
+    ord("X"): lambda m: m.push(m.text(m.take(m.number(_U32)))),
+    0x8C: lambda m: m.push(m.text(m.take(m.byte()))),  # SHORT_BINUNICODE
+    0x8D: lambda m: m.push(m.text(m.take(m.number(_U64)))),  # BINUNICODE8
+    ord("U"): lambda m: m.push(m.text(m.take(m.byte()))),  # SHORT_BINSTRING: a string of Python 2
+    ord("C"): lambda m: m.bytes(m.byte()),  # SHORT_BINBYTES
+    ord("B"): lambda m: m.bytes(m.number(_U32)),  # BINBYTES
     ord(")"): lambda m: m.push(()),
     ord("t"): lambda m: m.push(tuple(m.pop_to_mark())),
     0x85: lambda m: m.last(1),
@@ -205,11 +214,11 @@ _OPERATIONS: Final[dict[int, Callable[[_Machine], None]]] = {
     ord("}"): lambda m: m.push({}),
     ord("s"): _Machine.set_item,
     ord("u"): lambda m: m.set_items(m.pop_to_mark()),
-    ord("q"): lambda m: m.remember(m.number("B")),
-    ord("r"): lambda m: m.remember(m.number("I")),
+    ord("q"): lambda m: m.remember(m.byte()),
+    ord("r"): lambda m: m.remember(m.number(_U32)),
     0x94: lambda m: m.remember(len(m.memo)),  # MEMOIZE
-    ord("h"): lambda m: m.recall(m.number("B")),
-    ord("j"): lambda m: m.recall(m.number("I")),
+    ord("h"): lambda m: m.recall(m.byte()),
+    ord("j"): lambda m: m.recall(m.number(_U32)),
     ord("c"): lambda m: m.global_name(m.line(), m.line()),
     0x93: _Machine.stack_global,
     ord("R"): _Machine.reduce,

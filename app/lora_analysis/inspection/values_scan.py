@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 
 from ..adapter import Adapter, Finding
 from ..errors import CancelledError
+from ..formats.chunks import Cancel, Progress
 from ..text import printable
 
 MAX_FINDINGS = 100
-
-Progress = Callable[[int, int], None]
-Cancel = Callable[[], bool]
 
 
 def scan_values(adapter: Adapter, *, progress: Progress | None = None, cancel: Cancel | None = None) -> list[Finding]:

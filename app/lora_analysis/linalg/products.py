@@ -6,13 +6,13 @@ What each kind costs (``n`` is the smaller side of the delta ``(out, in * k)``):
 * LoHa: the row-wise Khatri-Rao product of its factors, rank ``r1 * r2``; the delta itself where ``n`` is smaller.
 * LoKr: its singular values are all products of one of each side (R. A. Horn, C. R. Johnson, Topics in Matrix
   Analysis, theorem 4.2.15), its vectors the Kronecker products of theirs: nothing of the delta's size is decomposed.
-* A stored delta: itself times an identity, which is exact and leaves the one decomposition to ``svd.py``.
+* A stored delta: one SVD of the matrix.
 """
 
 from __future__ import annotations
 
-from math import copysign, prod
-from typing import TYPE_CHECKING, assert_never
+from math import copysign
+from typing import assert_never
 
 import numpy as np
 
@@ -23,26 +23,49 @@ from .dense import materialise, unfold
 from .finite import finite, magnitude
 from .floats import Float64Array, widen
 
-if TYPE_CHECKING:
-    from ..adapter import FloatArray
-
 
 def factors(update: Update) -> LowRank:
     """The same delta as ``scale * up @ down``, up to rounding in float64. A kernel is kept, a Tucker core is not.
 
-    A ``LowRank`` without a core comes back as it is, in its stored dtype.
-    Raises: OpaqueUpdateError where there is no delta without the base weight; ShapeError for a ``Vector``, which is
-    no matrix, and for a ``Stacked``, which is several (take its ``parts``).
+    A ``LowRank`` without a core comes back as it is, in its stored dtype; a stored delta is one of the factors,
+    beside an identity. Raises: OpaqueUpdateError where there is no delta without the base weight; ShapeError for a
+    ``Vector``, which is no matrix, and for a ``Stacked``, which is several (take its ``parts``).
     """
+    reduced = _kronecker_factors(update) if isinstance(update, Kronecker) else _reduced(update)
+    return _beside_identity(reduced) if isinstance(reduced, Dense) else reduced
+
+
+def singular_values(update: Update) -> Float64Array:
+    """Singular values of the unfolded delta, largest first, scale included.
+
+    Returns: float64, in weight units; as many as the factors can give, the rest of the delta's are zero.
+    Raises: as ``factors``, and NonFiniteError.
+    """
+    if isinstance(update, Kronecker):
+        first, second = svd.singular_values(update.first), svd.singular_values(update.second)
+        return np.sort(_kronecker_values(update, first, second))[::-1]
+    return svd.singular_values(_reduced(update))
+
+
+def truncate(update: Update, rank: int) -> svd.Truncation:
+    """The best approximation of the delta of at most ``rank``, as balanced factors of scale 1.
+
+    Raises: as ``singular_values``, and OptionError for a rank below 1.
+    """
+    if isinstance(update, Kronecker):
+        return _truncate_kronecker(update, rank)
+    return svd.truncate(_reduced(update), rank)
+
+
+def _reduced(update: LowRank | Dense | Hadamard | Stacked | Vector | Opaque) -> LowRank | Dense:
+    """The smallest exact form that is one matrix: factored where that is smaller than the delta."""
     match update:
         case LowRank():
             return update if update.core is None else LowRank(update.up, unfold(update), update.scale, update.kernel)
         case Dense():
-            return _dense_factors(update.values, update.scale)
+            return update
         case Hadamard():
-            return _hadamard_factors(update)
-        case Kronecker():
-            return _kronecker_factors(update)
+            return _reduced_hadamard(update)
         case Stacked():
             raise ShapeError(f"{len(update.parts)} experts are {len(update.parts)} matrices; decompose each part")
         case Vector():
@@ -53,38 +76,16 @@ def factors(update: Update) -> LowRank:
             assert_never(update)
 
 
-def singular_values(update: Update) -> Float64Array:
-    """Singular values of the unfolded delta, largest first, scale included.
-
-    Returns: float64, in weight units; as many as the factors can give, the rest of the delta's are zero.
-    Raises: as ``factors``, and NonFiniteError.
-    """
-    if isinstance(update, Kronecker):
-        first, second = singular_values(update.first), singular_values(update.second)
-        return np.sort(_kronecker_values(update, first, second))[::-1]
-    return svd.singular_values(factors(update))
-
-
-def truncate(update: Update, rank: int) -> svd.Truncation:
-    """The best approximation of the delta of at most ``rank``, as balanced factors of scale 1.
-
-    Raises: as ``singular_values``, and OptionError for a rank below 1.
-    """
-    if isinstance(update, Kronecker):
-        return _truncate_kronecker(update, rank)
-    return svd.truncate(factors(update), rank)
-
-
 # -- LoHa and stored deltas --------------------------------------------------------------------------
 
 
-def _hadamard_factors(update: Hadamard) -> LowRank:
+def _reduced_hadamard(update: Hadamard) -> LowRank | Dense:
     first, second = factors(update.first), factors(update.second)
     out, columns = first.up.shape[0], first.down.shape[1]
     rank = first.rank * second.rank
     if rank >= min(out, columns):
-        return _dense_factors(materialise(update), 1.0)
-    up1, up2, down1, down2 = (widen(m) for m in (first.up, second.up, first.down, second.down))
+        return Dense(materialise(update))
+    up1, up2, down1, down2 = (widen(matrix) for matrix in (first.up, second.up, first.down, second.down))
     return LowRank(
         (up1[:, :, None] * up2[:, None, :]).reshape(out, rank),
         (down1[:, None, :] * down2[None, :, :]).reshape(rank, columns),
@@ -93,14 +94,12 @@ def _hadamard_factors(update: Hadamard) -> LowRank:
     )
 
 
-def _dense_factors(values: FloatArray, scale: float) -> LowRank:
-    if values.ndim < 2:
-        raise ShapeError(f"a delta of shape {values.shape} is no matrix and has no singular values")
-    out, columns = values.shape[0], prod(values.shape[1:])
-    matrix, kernel = values.reshape(out, columns), tuple(values.shape[2:])
+def _beside_identity(update: Dense) -> LowRank:
+    matrix, kernel = svd.as_matrix(update.values), tuple(update.values.shape[2:])
+    out, columns = matrix.shape
     if out <= columns:
-        return LowRank(np.eye(out, dtype=np.float32), matrix, scale, kernel)
-    return LowRank(matrix, np.eye(columns, dtype=np.float32), scale, kernel)
+        return LowRank(np.eye(out, dtype=np.float32), matrix, update.scale, kernel)
+    return LowRank(matrix, np.eye(columns, dtype=np.float32), update.scale, kernel)
 
 
 # -- LoKr --------------------------------------------------------------------------------------------
@@ -125,7 +124,7 @@ def _kronecker_values(update: Kronecker, first: Float64Array, second: Float64Arr
 
 def _truncate_kronecker(update: Kronecker, rank: int) -> svd.Truncation:
     svd.require_rank(rank)
-    first, second = svd.thin_svd(factors(update.first)), svd.thin_svd(factors(update.second))
+    first, second = svd.thin_svd(update.first), svd.thin_svd(update.second)
     values = _kronecker_values(update, first.s, second.s)
     order = np.argsort(-values, kind="stable")
     i, j = np.divmod(order[:rank], len(second.s))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
@@ -34,7 +34,7 @@ def map_layers(
     workers: int | None = None,
     progress: Callable[[int], None] | None = None,
     cancel: Callable[[], bool] | None = None,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """``function`` of each item, calculated in ``workers`` threads (default: one per core), in input order.
 
     Items are taken and results are held a few at a time, so a lazy ``items`` of any length runs in bounded
@@ -63,7 +63,7 @@ def _run(
     workers: int,
     progress: Callable[[int], None],
     cancel: Callable[[], bool],
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     source = iter(items)
     pending: deque[Future[Result]] = deque()
     done = 0

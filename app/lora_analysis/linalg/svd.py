@@ -1,4 +1,4 @@
-"""Singular values and vectors of a factored product, without forming the product.
+"""Singular values and vectors of one layer's delta: of a factored product without forming it, or of a matrix.
 
 Two routes, one contract: every singular value of at least ``1e-6 σ₁`` is within ``1e-5`` of its true value.
 ``gram.py`` is several times faster and says itself when it cannot hold that; then QR of both factors and the SVD of
@@ -8,12 +8,11 @@ the values alone, so the same input gives the same bits.
 
 from __future__ import annotations
 
-from math import copysign
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
-from ..adapter import LowRank
+from ..adapter import Dense, LowRank
 from ..errors import OptionError, ShapeError
 from .dense import unfold
 from .finite import finite, magnitude, require_finite
@@ -23,9 +22,12 @@ from .gram import gram_basis, leading_vectors, squared_singular_values
 if TYPE_CHECKING:
     from ..adapter import FloatArray
 
+Matrix: TypeAlias = LowRank | Dense  # an update that is one matrix (out, in * k), kernel positions varying fastest
+_Vectors: TypeAlias = tuple[Float64Array, Float64Array, Float64Array]  # u, s, vt
+
 
 class ThinSVD(NamedTuple):
-    """``delta = u * s @ vt`` as a matrix ``(out, in * k)``, kernel positions varying fastest. float64."""
+    """``delta = u * s @ vt`` as a matrix ``(out, in * k)``. float64."""
 
     u: Float64Array  # (out, n) orthonormal columns
     s: Float64Array  # (n,) largest first, scale included
@@ -40,32 +42,29 @@ class Truncation(NamedTuple):
     error: float  # Frobenius norm of what was dropped, before the factors are rounded to a stored dtype
 
 
-def singular_values(factors: LowRank) -> Float64Array:
+def singular_values(update: Matrix) -> Float64Array:
     """Singular values of the delta, largest first, without forming the delta.
 
     Returns: shape (min(out, rank, in * k),), float64, in weight units, scale included.
-    Raises: NonFiniteError where a factor or the scale holds NaN or infinity, or their product overflows float64;
-    ShapeError where a factor is empty.
+    Raises: NonFiniteError where the values or the scale hold NaN or infinity, or their product overflows float64;
+    ShapeError where a factor is empty or the delta has one dimension.
     """
-    up, down = _matrices(factors)
-    squares = squared_singular_values(up, down) if _fills_its_rank(up, down) else None
-    if squares is None:
-        values = _householder_values(up, down)
-    else:
-        values = np.sqrt(squares[::-1])
-    return finite(np.multiply, values, magnitude(factors.scale))
+    up, down = _forms(update)
+    squares = squared_singular_values(up, down)
+    values = _householder_values(up, down) if squares is None else np.sqrt(squares[::-1])
+    return finite(np.multiply, values, magnitude(update.scale))
 
 
-def thin_svd(factors: LowRank) -> ThinSVD:
+def thin_svd(update: Matrix) -> ThinSVD:
     """Thin SVD of the delta with as many values as ``singular_values``; a negative scale goes into ``u``.
 
     Raises: as ``singular_values``.
     """
-    up, down = _matrices(factors)
-    return _scaled(_leading(up, down, _count(up, down)), factors.scale)
+    up, down = _forms(update)
+    return _scaled(_leading(up, down, min(up.shape)), update.scale)
 
 
-def truncate(factors: LowRank, rank: int) -> Truncation:
+def truncate(update: Matrix, rank: int) -> Truncation:
     """The best approximation of the delta of at most ``rank``, in the Frobenius and the spectral norm.
 
     Source: C. Eckart, G. Young, Psychometrika 1 (1936) 211-218. A rank above the number of singular values
@@ -73,9 +72,9 @@ def truncate(factors: LowRank, rank: int) -> Truncation:
     Raises: OptionError for a rank below 1; otherwise as ``singular_values``.
     """
     require_rank(rank)
-    up, down = _matrices(factors)
-    kept = min(rank, _count(up, down))
-    return balanced(_scaled(_leading(up, down, kept), factors.scale), factors.kernel)
+    up, down = _forms(update)
+    kept = _leading(up, down, min(rank, *up.shape))
+    return balanced(_scaled(kept, update.scale), tuple(update.shape[2:]))
 
 
 def require_rank(rank: int) -> None:
@@ -96,37 +95,65 @@ def balanced(svd: ThinSVD, kernel: tuple[int, ...]) -> Truncation:
     return Truncation(factors, svd.s, float(np.linalg.norm(svd.s[kept:])))
 
 
-def _leading(up: FloatArray, down: FloatArray, kept: int) -> ThinSVD:
+def _scaled(vectors: _Vectors, scale: float) -> ThinSVD:
+    u, s, vt = vectors
+    return ThinSVD(-u if scale < 0 else u, finite(np.multiply, s, magnitude(scale)), vt)
+
+
+# -- input -------------------------------------------------------------------------------------------
+
+
+def _forms(update: Matrix) -> tuple[FloatArray, FloatArray | None]:
+    """``up`` and ``down``, unscaled, in their stored dtypes; or the whole matrix and None.
+
+    A product whose rank reaches one of its sides is no larger than its factors, so it is multiplied out.
+    """
+    if isinstance(update, Dense):
+        return as_matrix(update.values), None
+    up, down = update.up, update.down if update.core is None else unfold(update)
+    if 0 in up.shape or 0 in down.shape:
+        raise ShapeError(f"an empty factor: up is {up.shape}, down is {down.shape}")
+    if up.shape[1] < min(up.shape[0], down.shape[1]):
+        return up, down
+    _require_finite(up, down)
+    return finite(np.matmul, widen(up), widen(down)), None
+
+
+def as_matrix(values: FloatArray) -> FloatArray:
+    """A stored delta as ``(out, in * k)``. Raises: ShapeError where it has one dimension or no values."""
+    if values.ndim < 2 or values.size == 0:
+        raise ShapeError(f"a delta of shape {values.shape} is no matrix and has no singular values")
+    return values.reshape(values.shape[0], -1)
+
+
+# -- routes ------------------------------------------------------------------------------------------
+
+
+def _leading(up: FloatArray, down: FloatArray | None, kept: int) -> _Vectors:
     """All singular values of ``up @ down``, and the vectors of the ``kept`` largest."""
-    basis = gram_basis(up, down) if _fills_its_rank(up, down) else None
+    if down is None and up.shape[0] < up.shape[1]:
+        vt, s, u = _leading(up.T, None, kept)
+        return u.T, s, vt.T
+    up, down = widen(up), None if down is None else widen(down)  # once: Gram matrices and vectors both need them
+    basis = gram_basis(up, down)
     if basis is not None:
-        return ThinSVD(*leading_vectors(up, down, basis, kept))
+        return leading_vectors(up, down, basis, kept)
     u, s, vt = _householder_svd(up, down)
-    return ThinSVD(u[:, :kept], s, vt[:kept])
+    return u[:, :kept], s, vt[:kept]
 
 
-def _scaled(svd: ThinSVD, scale: float) -> ThinSVD:
-    return ThinSVD(svd.u * copysign(1.0, scale), finite(np.multiply, svd.s, magnitude(scale)), svd.vt)
-
-
-# -- Householder -------------------------------------------------------------------------------------
-
-
-def _householder_values(up: FloatArray, down: FloatArray) -> Float64Array:
-    if not (np.any(up) and np.any(down)):  # an untrained layer; NaN counts as any
-        return np.zeros(_count(up, down))
-    up, down = _finite_float64(up, down)
-    if _is_small(up, down):
-        core = finite(np.matmul, up, down)
-    else:
-        core = finite(np.matmul, _triangle(up), _triangle(down.T).T)
+def _householder_values(up: FloatArray, down: FloatArray | None) -> Float64Array:
+    _require_finite(up, down)
+    if not (np.any(up) and (down is None or np.any(down))):  # an untrained layer
+        return np.zeros(min(up.shape))
+    core = widen(up) if down is None else finite(np.matmul, _triangle(widen(up)), _triangle(widen(down).T).T)
     return np.linalg.svd(core, compute_uv=False)
 
 
-def _householder_svd(up: FloatArray, down: FloatArray) -> tuple[Float64Array, Float64Array, Float64Array]:
-    up, down = _finite_float64(up, down)
-    if _is_small(up, down):
-        u, s, vt = np.linalg.svd(finite(np.matmul, up, down), full_matrices=False)
+def _householder_svd(up: Float64Array, down: Float64Array | None) -> _Vectors:
+    _require_finite(up, down)
+    if down is None:
+        u, s, vt = np.linalg.svd(up, full_matrices=False)
         return u, s, vt
     q_up, r_up = np.linalg.qr(up)
     q_down, r_down = np.linalg.qr(down.T)
@@ -134,36 +161,12 @@ def _householder_svd(up: FloatArray, down: FloatArray) -> tuple[Float64Array, Fl
     return q_up @ u, s, vt @ q_down.T
 
 
+def _require_finite(up: FloatArray, down: FloatArray | None) -> None:
+    require_finite("the delta" if down is None else "up", up)
+    if down is not None:
+        require_finite("down", down)
+
+
 def _triangle(matrix: Float64Array) -> Float64Array:
     """R of a thin QR decomposition."""
     return np.asarray(np.linalg.qr(matrix, mode="r"))
-
-
-# -- input -------------------------------------------------------------------------------------------
-
-
-def _matrices(factors: LowRank) -> tuple[FloatArray, FloatArray]:
-    """``up`` and ``down`` as matrices ``(out, rank)`` and ``(rank, in * k)``, in their stored dtypes."""
-    if 0 in factors.up.shape or 0 in factors.down.shape:
-        raise ShapeError(f"an empty factor: up is {factors.up.shape}, down is {factors.down.shape}")
-    return factors.up, factors.down if factors.core is None else unfold(factors)
-
-
-def _finite_float64(up: FloatArray, down: FloatArray) -> tuple[Float64Array, Float64Array]:
-    require_finite("up", up)
-    require_finite("down", down)
-    return widen(up), widen(down)
-
-
-def _count(up: FloatArray, down: FloatArray) -> int:
-    return int(min(*up.shape, down.shape[1]))
-
-
-def _fills_its_rank(up: FloatArray, down: FloatArray) -> bool:
-    """Whether the product can have as many non-zero singular values as the factors have rank."""
-    return bool(up.shape[1] <= min(up.shape[0], down.shape[1]))
-
-
-def _is_small(up: FloatArray, down: FloatArray) -> bool:
-    """Whether the product is no larger than the core would be."""
-    return bool(up.shape[1] >= min(up.shape[0], down.shape[1]))

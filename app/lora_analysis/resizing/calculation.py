@@ -17,9 +17,9 @@ from .plan import LayerPlan
 
 
 class Written(NamedTuple):
-    """A layer's stored tensors and what storing them cost."""
+    """A layer's stored factors and what storing them cost."""
 
-    arrays: dict[str, FloatArray]
+    arrays: dict[str, FloatArray]  # by tensor name
     norm: float  # of the old delta
     error_before_rounding: float
     error: float  # of what is stored, against the old delta
@@ -114,19 +114,12 @@ def _store(plan: LayerPlan, factors: Sequence[LowRank], losses: Sequence[_Loss])
     dtypes = {tensor.name: tensor.dtype for tensor in plan.tensors}
     scaled = [_with_scale(part, plan.scale) for part in factors]
     down, up = plan.spelling.arrays(scaled)
-    arrays = {names.down: encode(down, dtypes[names.down], names.down), names.up: encode(up, dtypes[names.up], names.up)}
-    if names.alpha is not None and names.alpha in dtypes:
-        alpha = np.float32(plan.scale * scaled[0].rank)
-        arrays[names.alpha] = np.full(_shape_of(plan, names.alpha), alpha, np.float32)
+    arrays = {name: encode(array, dtypes[name], name) for name, array in ((names.down, down), (names.up, up))}
     rounding = [_rounding_error(part, plan, dtypes) for part in scaled]
     dropped = sqrt(sum(loss.dropped**2 for loss in losses))
     # Orthogonal to what was dropped up to second order in the rounding, so the squares add.
     error = sqrt(dropped**2 + sum(value**2 for value in rounding))
     return Written(arrays, sqrt(sum(loss.norm**2 for loss in losses)), dropped, error)
-
-
-def _shape_of(plan: LayerPlan, name: str) -> tuple[int, ...]:
-    return next(tensor.shape for tensor in plan.tensors if tensor.name == name)
 
 
 def _with_scale(factors: LowRank, scale: float) -> LowRank:

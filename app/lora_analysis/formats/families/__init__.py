@@ -21,11 +21,11 @@ __all__ = ["FAMILIES", "LABELS", "UNKNOWN", "ModuleShape", "infer_base_model"]
 # The first rule that answers wins.
 _RULES: tuple[Rule, ...] = (
     *unet.RULES,
-    *flux.RULES[:1],
+    *flux.FUSED,
     *dit.RULES,
-    *flux.RULES[1:],
+    *flux.SPLIT,
+    *dit.JOINT,
     *video.RULES,
-    *dit.LATE_RULES,
     *encoders.RULES,
     *llm.RULES,
     *text_encoders.RULES,

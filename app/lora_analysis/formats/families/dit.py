@@ -137,4 +137,5 @@ def single_stream(structure: Structure) -> Verdict | None:
 
 
 RULES: tuple[Rule, ...] = (hidream, auraflow, krea2, anima, hunyuan_dit, sd3, qwen_image, single_stream)
-LATE_RULES: tuple[Rule, ...] = (joint,)
+# After every model with joint attention that something else names.
+JOINT: tuple[Rule, ...] = (joint,)

@@ -60,8 +60,6 @@ def clip(structure: Structure) -> Verdict | None:
     """CLIP or SigLIP as a whole, not the text encoder of an image model (that has a prefix)."""
     if not structure.has("vision_model_encoder_layers_N_", "\ntext_model_encoder_layers_N_"):
         return None
-    if structure.has("vision_model_encoder_layers_N_self_attn_qkv", "\nmulti_modal_projector_", "vision_tower_"):
-        return None
     endings = ("self_attn_q_proj", "self_attn_k_proj", "self_attn_v_proj")
     if structure.has("vision_model_head_") or 1152 in structure.inps(*endings):
         return Verdict("siglip", "text_model and vision_model encoders, hidden size 1152 or an attention head")
@@ -75,12 +73,9 @@ def blip(structure: Structure) -> Verdict | None:
 
 def llava(structure: Structure) -> Verdict | None:
     """A vision tower and a projector trained with the language model."""
-    found = structure.has("multi_modal_projector_", "\nmm_projector_", "vision_tower_")
-    return (
-        Verdict("llava", "a vision tower or a projector beside a language model", rivals=("paligemma", "gemma3"))
-        if (found)
-        else None
-    )
+    if not structure.has("multi_modal_projector_", "\nmm_projector_", "vision_tower_"):
+        return None
+    return Verdict("llava", "a vision tower or a projector beside a language model", rivals=("paligemma", "gemma3"))
 
 
 def seq2seq(structure: Structure) -> Verdict | None:
@@ -100,4 +95,5 @@ def _opt(structure: Structure) -> Verdict | None:
     return Verdict("opt", "decoder.layers without an encoder") if found else None
 
 
+# BLIP and LLaVA hold a vision model of CLIP's names: they come before it.
 RULES: tuple[Rule, ...] = (named, t5, blip, llava, clip, bare_encoder, seq2seq)

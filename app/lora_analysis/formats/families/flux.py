@@ -94,4 +94,6 @@ def split(structure: Structure) -> Verdict | None:
     return Verdict("flux1", "single_transformer_blocks without modulation keys", rivals=("chroma",))
 
 
-RULES: tuple[Rule, ...] = (fused, split)
+FUSED: tuple[Rule, ...] = (fused,)
+# After the models that have single_transformer_blocks of another kind.
+SPLIT: tuple[Rule, ...] = (split,)

@@ -7,13 +7,14 @@ MLX's ``model``, ``ss_v2``, GGUF's ``general.architecture``, and the weaker hint
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+from ...errors import FormatError
 from ...text import printable
+from ..strict_json import loads
 from .verdict import Verdict
 from .wordings import EXACT, VAGUE, WORDINGS
 
@@ -71,8 +72,8 @@ def _parsed(value: object) -> Mapping[str, Any]:
     """A JSON object, parsed already or still a string; empty for anything else."""
     if isinstance(value, str) and len(value) <= _LONGEST_JSON:
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):  # one of several hints: a broken one says nothing
+            value = loads(value, what="a header value")
+        except FormatError:  # one of several hints: a broken one says nothing, whoever reads the field reports it
             return {}
     return value if isinstance(value, Mapping) else {}
 
@@ -84,7 +85,7 @@ def _member(value: object, name: str) -> object:
 def _diffusers_names(value: object) -> Iterator[tuple[str, object]]:
     """``transformer.base_model_name_or_path`` and its like, inside one JSON string."""
     for name, stated in _parsed(value).items():
-        if name.endswith("base_model_name_or_path"):
+        if str(name).endswith("base_model_name_or_path"):
             yield "lora_adapter_metadata", stated
 
 

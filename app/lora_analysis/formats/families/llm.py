@@ -59,6 +59,9 @@ _OWN_NAMES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("mamba", ("_mixer_in_proj", "_mixer_x_proj"), "mixer.in_proj"),
     ("starcoder2", ("\nlayers_N_mlp_c_fc", "\nlayers_N_mlp_c_proj"), "mlp.c_fc in layers"),
 )
+# Rows of a fused q, k and v per hidden size: 3, or little more than 1 where all heads share a key and a value (and 2
+# in early PEFT files that train two of the three).
+_FEW_HEADS = 1.5
 _GPT2_SIZES = {768: "small", 1024: "medium", 1280: "large", 1600: "xl"}
 
 
@@ -77,7 +80,7 @@ def gpt2(structure: Structure) -> Verdict | None:
     if not structure.has("\nh_N_attn_c_attn", "\nh_N_attn_c_proj", "\nh_N_mlp_c_fc", "\nh_N_mlp_c_proj"):
         return None
     fused, width = structure.outs("attn_c_attn"), structure.width("attn_c_attn", "mlp_c_fc", square=("attn_c_proj",))
-    if width and fused and 3 * width not in fused:
+    if width and fused and max(fused) < _FEW_HEADS * width:
         return Verdict("starcoder", f"transformer.h with attn.c_attn, {max(fused)} rows for {hidden_size(width)}")
     return Verdict("gpt2", "transformer.h with attn.c_attn", _GPT2_SIZES.get(width or 0))
 
@@ -89,7 +92,7 @@ def falcon_or_bloom(structure: Structure) -> Verdict | None:
     evidence = "transformer.h with self_attention.query_key_value"
     fused = structure.outs("self_attention_query_key_value")
     width = structure.width("self_attention_query_key_value", "dense_h_to_4h", square=("self_attention_dense",))
-    if width == 4544 or (width and fused and 3 * width not in fused):
+    if width == 4544 or (width and fused and max(fused) < _FEW_HEADS * width):
         return Verdict("falcon", f"{evidence}, {hidden_size(width)}")
     is_shared = width in (None, 2048, 8192)  # falcon-rw-1b is shaped like bloom-1b7; falcon-40b is 8192 wide
     return Verdict("bloom", f"{evidence}, {hidden_size(width)}", rivals=("falcon",) if is_shared else ())

@@ -16,7 +16,7 @@ Tower = Literal["bare", "kohya", "denoiser", "prior", "te", "te1", "te2", "te3",
 
 _TOWERS: dict[str, Tower] = {
     "lora_prior_unet_": "prior",
-    "lora_prior_te_": "te",
+    "lora_prior_te_": "prior",
     "lora_unet__": "kohya",  # VideoX-Fun
     "lora_unet_": "kohya",
     "oft_unet_": "kohya",
@@ -56,9 +56,9 @@ _PREFIX = re.compile(
     r"(?:model[._]|transformer\.|unet_)*"
 )
 # "text_encoder_2." and "transformer_2." are prefixes: their number is no index.
-_SEPARATOR = r"[._](?=\d)(?<!text_encoder_)(?<!transformer_)"
-_INDEX = re.compile(rf"{_SEPARATOR}\d+(?=[._])")
-_FIRST_INDEX = re.compile(rf"{_SEPARATOR}(\d{{1,6}})[._]")
+_NO_PREFIX = r"(?<!text_encoder_\d)(?<!transformer_\d)"
+_INDEX = re.compile(rf"[._]\d+(?=[._]){_NO_PREFIX}")
+_FIRST_INDEX = re.compile(rf"[._](\d{{1,6}})(?=[._]){_NO_PREFIX}")
 _BLOCK_INDEX = re.compile(r"transformer_blocks[._](\d{1,6})[._]")
 _LONGEST_NAME = 512  # characters; no module name is longer, and a hostile one is not worth remembering
 

@@ -100,8 +100,9 @@ class Structure(Part):
                 group.depth = block + 1
         # Tensors that are no update (a saved norm, an embedding) still tell by their names.
         for key in keys:
-            tower, pattern, _ = outline(key)
-            found.setdefault((tower, pattern), Group(pattern))
+            tower, pattern, block = outline(key)
+            group = found.setdefault((tower, pattern), Group(pattern))
+            group.depth = max(group.depth, block + 1)
         super().__init__(group for (tower, _), group in found.items() if not tower.startswith("te"))
         self.towers = frozenset(tower for tower, _ in found)
         self.encoders = Part(group for (tower, _), group in found.items() if tower.startswith("te"))

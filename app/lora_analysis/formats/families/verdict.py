@@ -29,14 +29,19 @@ class Verdict:
 
 Rule: TypeAlias = Callable[[Structure], Verdict | None]
 
-# A vision-language model whose vision tower was left alone looks like the language model inside it.
+# A vision-language model whose vision tower was left alone looks like the language model inside it, and the text
+# encoder of an image model, saved in a folder of its own, like the whole CLIP or T5.
 _BUILT_ON: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "llava": ("llama", "mistral", "qwen2", "phi3"),
         "qwen2-vl": ("qwen2",),
-        "qwen3-vl": ("qwen3", "qwen3-moe"),
+        "qwen3-vl": ("qwen3", "qwen3-moe", "qwen2-vl"),
         "paligemma": ("gemma", "gemma2"),
         "blip": ("bert", "opt", "t5"),
+        "sd15": ("clip",),
+        "sd21": ("clip",),
+        "sdxl": ("clip",),
+        "flux1": ("clip", "t5"),
     }
 )
 

@@ -90,7 +90,7 @@ def _self_attention_only(width: int | None, depth: int) -> Verdict | None:
         return Verdict("cogvideox", evidence, "5B", rivals=() if depth == 42 else ("mochi",))
     if width == 1920:
         return Verdict("cogvideox", evidence, "2B")
-    family = {2048: "ltx-video", 4096: "ltx-video", 1152: "pixart", 2240: "sana"}.get(width or 0)
+    family = {2048: "ltx-video", 1152: "pixart", 2240: "sana"}.get(width or 0)
     rivals = {"ltx-video": ("cosmos",), "pixart": ("sana",)}.get(family or "", ())
     return Verdict(family, evidence, rivals=rivals) if family else None
 

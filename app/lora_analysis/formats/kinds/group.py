@@ -23,7 +23,7 @@ class Group:
     name: str
     keys: Mapping[str, str]  # role -> tensor name
     source: TensorSource
-    config: Mapping[str, Any] = field(default_factory=dict)  # adapter_config.json, or what the header holds in its place
+    config: Mapping[str, Any] = field(default_factory=dict)  # adapter_config.json, or the header's copy
 
     def has(self, role: str) -> bool:
         return role in self.keys
