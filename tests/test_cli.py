@@ -10,13 +10,13 @@ import struct
 from pathlib import Path
 
 import pytest
-from command import Ran, lora, lora_process
 
+from command import Ran, lora, lora_process
 from lora_analysis import __version__
 from lora_analysis.cli import build_app
 from lora_analysis.cli.exits import ERROR_CODES, Exit, code_for_many, exit_code
-from lora_analysis.cli.inspect import SCHEMA
 from lora_analysis.cli.inputs import resolve
+from lora_analysis.cli.inspect import SCHEMA
 from lora_analysis.cli.looking import PARALLEL_FROM, Options, look_at_all
 from lora_analysis.cli.many import line_of
 from lora_analysis.errors import (

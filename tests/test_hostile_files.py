@@ -96,7 +96,7 @@ def _headers_that_amplify() -> dict[str, bytes]:
     return {
         "lists": b'{"a":[' + b"[]," * (megabytes // 3) + b"[]]}",
         "objects": b'{"a":[' + b"{}," * (megabytes // 3) + b"{}]}",
-        "keys": b"{" + b",".join(b'"%x":0' % index for index in range(megabytes // 10)) + b"}",
+        "keys": b"{" + b",".join(b'"%x":0' % index for index in range(megabytes // 11)) + b"}",
         "strings": b'{"__metadata__":{"a":[' + b'"ab",' * (megabytes // 5) + b'""]}}',
         "dimensions": b'{"a":{"dtype":"U8","shape":[' + b"2," * (megabytes // 2) + b'2],"data_offsets":[0,1]}}',
         "digits": b'{"a":{"dtype":"U8","shape":[' + b"9" * megabytes + b'],"data_offsets":[0,1]}}',

@@ -83,3 +83,11 @@ def test_every_stored_number_is_widened_exactly(stored, dtype):
         found = widen(stored.reshape(-1, 16), dtype)
     assert found.dtype == dtype
     np.testing.assert_array_equal(found.ravel(), expected)
+
+
+@pytest.mark.parametrize("special", [np.inf, -np.inf, np.nan, np.copysign(np.nan, -1.0)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_single_special_half_is_noticed(special, dtype):
+    stored = np.array([[1.0, -2.0], [special, 0.5]], np.float16)
+    np.testing.assert_array_equal(widen(stored, dtype), stored.astype(dtype))
+    np.testing.assert_array_equal(np.signbit(widen(stored.T, dtype)), np.signbit(stored.T))

@@ -71,8 +71,11 @@ def test_a_plain_low_rank_update_is_returned_as_it_is():
 
 def test_the_product_of_two_small_ranks_stays_small():
     rng = np.random.default_rng(0)
-    first, second = (LowRank(rng.standard_normal((64, 3)), rng.standard_normal((3, 48))) for _ in range(2))
-    assert products.factors(Hadamard(first, second)).rank == 9
+    first, second = (LowRank(rng.standard_normal((64, rank)), rng.standard_normal((rank, 48))) for rank in (3, 4))
+    found = products.factors(Hadamard(first, second, 0.5))
+    assert found.rank == 12
+    expected = 0.5 * (first.up @ first.down) * (second.up @ second.down)
+    np.testing.assert_allclose(strategies.delta(found), expected, atol=1e-12)
 
 
 def test_a_product_of_ranks_above_a_side_is_no_larger_than_the_delta():

@@ -260,6 +260,10 @@ def test_an_error_of_zero_keeps_everything_that_is_not_zero():
     assert ranks_within_error([Bidder(np.array([1.0, 1e-9, 0.0]), 1.0), Bidder(np.zeros(3), 1.0)], 0.0) == (2, 1)
 
 
+def test_an_error_that_is_met_exactly_needs_no_further_component():
+    assert ranks_within_error([Bidder(np.array([4.0, 3.0]), 1.0)], 0.6) == (1,)
+
+
 def test_no_layers_need_no_ranks():
     assert ranks_within_cost([], 0) == ()
     assert ranks_within_error([], 0.1) == ()

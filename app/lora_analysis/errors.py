@@ -110,7 +110,10 @@ class FileAccessError(LoraAnalysisError, OSError):
 
 
 class OutputError(LoraAnalysisError, OSError):
-    """The result could not be written. Whatever was at the target is unchanged."""
+    """The result could not be written. Whatever was at the target is unchanged.
+
+    One exception, and the message says so: the new file is in place, whole, and only making its name durable failed.
+    """
 
     code = "output"
 

@@ -48,32 +48,33 @@ def build_app() -> typer.Typer:
     """The command with its subcommands."""
     app = typer.Typer(
         name="lora",
-        help=_HELP,
         no_args_is_help=True,
         rich_markup_mode=None,  # help is printed as written, and without loading rich
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.callback()(_root)
+    app.callback(help=_HELP)(_root)
     for command in (inspect, check, demo, doctor, version):
         app.command()(command)
     return app
 
 
-def _root(
-    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
-) -> None:
-    if version:
-        _print_version()
+def _show_version(asked: bool) -> None:
+    if asked:
+        version()
         raise typer.Exit
+
+
+def _root(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Options of ``lora`` itself."""
 
 
 def version() -> None:
     """Show the version."""
-    _print_version()
-
-
-def _print_version() -> None:
     from .. import __version__
 
     emit(f"lora-analysis {__version__}")

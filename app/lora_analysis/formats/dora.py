@@ -14,16 +14,14 @@ from ..adapter import Axis, Magnitude
 from ..errors import ShapeError
 from .kinds import Group
 
-_ROLES = ("dora", "magnitude")
-
 
 def magnitude_axis(group: Group, shape: tuple[int, ...] | None) -> Axis | None:
     """Whose norms the module's magnitude holds; None where it has none.
 
     Raises: ShapeError where the magnitude fits neither side of the delta.
     """
-    role = next((role for role in _ROLES if role in group.keys), None)
-    if role is None:
+    role = "dora" if group.has("dora") else "magnitude"
+    if not group.has(role):
         return None
     stored = group.shape(role)
     axis: Axis = "in" if role == "dora" and len(stored) > 1 and stored[0] == 1 and prod(stored) > 1 else "out"
@@ -45,5 +43,5 @@ def load_magnitude(group: Group, axis: Axis) -> partial[Magnitude]:
 
 
 def _load(group: Group, axis: Axis) -> Magnitude:
-    role = next(role for role in _ROLES if role in group.keys)
+    role = "dora" if group.has("dora") else "magnitude"
     return Magnitude(group.array(role).reshape(-1), axis)

@@ -69,8 +69,7 @@ def _add_module(made: Assembly, group: Group, stated: StatedScales) -> None:
 
 
 def _layer(group: Group, described: Described, scale: Scale, axis: Axis | None, stated: StatedScales) -> Layer:
-    tensors = group.source.tensors
-    infos = [tensors[key] for role, key in group.keys.items() if role != "alpha"]
+    parameters, dtypes = _contents(group)
     return Layer(
         name=group.name,
         kind=described.kind,
@@ -86,12 +85,25 @@ def _layer(group: Group, described: Described, scale: Scale, axis: Axis | None, 
         experts=described.experts,
         base_transposed=group.config.get("fan_in_fan_out") is True,
         reshape=_reshape(group),
-        parameters=sum(prod(info.shape) for info in infos),
-        dtypes=tuple(dict.fromkeys(info.dtype for info in infos)),
+        parameters=parameters,
+        dtypes=dtypes,
         load=partial(described.load, scale.scale),
         load_bias=_bias_reader(group, described, scale.scale),
         load_magnitude=load_magnitude(group, axis) if axis else None,
     )
+
+
+def _contents(group: Group) -> tuple[int, tuple[str, ...]]:
+    """Number of stored values and their types, alpha not counted."""
+    tensors = group.source.tensors
+    parameters = 0
+    dtypes: dict[str, None] = {}
+    for role, key in group.keys.items():
+        if role != "alpha":
+            info = tensors[key]
+            parameters += prod(info.shape)
+            dtypes[info.dtype] = None
+    return parameters, tuple(dtypes)
 
 
 def _reshape(group: Group) -> tuple[int, ...] | None:
@@ -104,8 +116,8 @@ def _reshape(group: Group) -> tuple[int, ...] | None:
 def _bias_reader(group: Group, described: Described, scale: float) -> partial[Vector] | None:
     if group.has("up_bias"):  # PEFT's lora_bias is scaled like the product it belongs to
         return partial(_load_bias, group, "up_bias", scale)
-    role = next((role for role in ("bias", "norm_bias") if group.has(role)), None)
-    if role is None or described.kind == "bias":
+    role = "bias" if group.has("bias") else "norm_bias"
+    if not group.has(role) or described.kind == "bias":
         return None
     return partial(_load_bias, group, role, 1.0)
 

@@ -110,11 +110,13 @@ def _sibling_config(source: TensorSource, keys: KeyMap, findings: list[Finding])
 
 
 def _is_flux_control(made: Assembly) -> bool:
-    """A control adapter widens the image input: ``img_in`` takes more channels than the base, or pads it."""
+    """A control adapter widens the image input (``img_in`` takes more channels, or is padded) and replaces norms."""
     for name, shape in made.shapes.items():
         if name.endswith("img_in") and shape.inp is not None and shape.inp > _NORMAL_FLUX_CHANNELS:
             return True
-    return any(layer.reshape for layer in made.layers.values())
+    if any(layer.reshape for layer in made.layers.values()):
+        return True
+    return any(extra.category == "replacement" and "_norm.scale" in extra.key for extra in made.extras)
 
 
 def _file_findings(made: Assembly, keys: KeyMap, config: Mapping[str, Any] | None) -> list[Finding]:

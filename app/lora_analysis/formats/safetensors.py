@@ -117,6 +117,8 @@ def _padding_findings(text: str) -> list[Finding]:
 
 
 def _metadata(found: Any, lenient: bool) -> tuple[dict[str, Any], list[Finding]]:
+    if found is None:  # written by MLX for "no metadata"; the reference library takes it as absent
+        return {}, []
     if not isinstance(found, dict):
         raise HeaderError(f"{METADATA_KEY} is a JSON {_kind(found)}; expected an object of strings")
     other = [key for key, value in found.items() if not isinstance(value, str)]

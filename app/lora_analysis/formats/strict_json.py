@@ -17,10 +17,11 @@ from typing import Any
 from ..errors import FormatError, NonFiniteError
 
 # Ten bytes of JSON can become three hundred of Python objects. Documents below the size are small whatever they hold;
-# a larger one may hold as many strings and containers as 300,000 tensors need.
+# a larger one may hold as many strings, containers and commas as 300,000 tensors need.
 _UNCHECKED_CHARS = 1_000_000
 _MAX_STRINGS = 1_600_000
 _MAX_CONTAINERS = 1_000_000
+_MAX_COMMAS = 4_000_000
 _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"', re.DOTALL)  # possessive: no backtracking record per character
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -89,8 +90,9 @@ def _check_amount(text: str, what: str) -> None:
         return
     outline = _STRING.sub('"', text)
     strings, containers = outline.count('"'), outline.count("[") + outline.count("{")
-    if strings > _MAX_STRINGS or containers > _MAX_CONTAINERS:
-        raise FormatError(f"{what}: {strings:,} strings and {containers:,} lists and objects are more than is read")
+    commas = outline.count(",")
+    if strings > _MAX_STRINGS or containers > _MAX_CONTAINERS or commas > _MAX_COMMAS:
+        raise FormatError(f"{what}: {strings + containers + commas:,} strings, lists and values are more than is read")
 
 
 @lru_cache

@@ -19,7 +19,7 @@ rule                   value     smallest k with
 ====================== ========= ======================================================================
 
 ``sd_scripts:sv_ratio``, ``sd_scripts:sv_fro`` and ``sd_scripts:sv_cumulative`` are what kohya sd-scripts'
-``networks/resize_lora.py`` (v0.9 and main of February 2026) answers for ``ratio``, ``norm`` and ``sum``: one
+``networks/resize_lora.py`` (main, commit 48d368fa of February 2026) answers for ``ratio``, ``norm`` and ``sum``: one
 component more than its own target needs, never 1 unless the layer is nearly zero.
 """
 

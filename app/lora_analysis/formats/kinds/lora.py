@@ -47,15 +47,17 @@ _TAILS = {
 
 def _describe(group: Group) -> Described:
     down, up = group.shape("down"), group.shape("up")
-    require(len(down) >= 2 and len(up) >= 2, group, f"lora_down is {list(down)} and lora_up {list(up)}; both need 2-D")
+    if len(down) < 2 or len(up) < 2:
+        raise ShapeError(f"{group.name}: lora_down is {list(down)} and lora_up {list(up)}; both need 2-D")
     if "mid" in group.keys:
         return _describe_tucker(group, down, up)
-    experts = _experts_of(group, down[0])
+    experts = _experts_of(group, down[0]) if group.config else 0
     if experts:
         return _describe_parameter_experts(group, experts)
     if down[0] != up[1]:
         return _describe_grouped(group, down, up)
-    require(prod(up[2:]) == 1, group, f"lora_up has kernel {list(up[2:])}; only lora_down may have one")
+    if prod(up[2:]) != 1:
+        raise ShapeError(f"{group.name}: lora_up has kernel {list(up[2:])}; only lora_down may have one")
     kernel = down[2:] or up[2:]
     return Described("lora", (up[0], down[1], *kernel), partial(_load, group, kernel), rank=down[0], divisor=down[0])
 
