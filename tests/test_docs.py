@@ -66,6 +66,11 @@ def run(command: list[str], folder: Path, code: int = 0) -> None:
     assert done.returncode == code, f"{command}\n{done.stdout}\n{done.stderr}"
 
 
+@pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda script: script.name)
+def test_the_script_runs_on_the_demo_library(script: Path, workplace: Path) -> None:
+    run([sys.executable, "-W", "error", str(script)], workplace)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_inside_the_documentation_lead_somewhere(page: Path) -> None:
     targets = [target for target in LINK.findall(page.read_text(encoding="utf-8")) if "://" not in target]

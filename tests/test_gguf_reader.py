@@ -10,8 +10,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from hostile import floats, gguf_bytes, gguf_text, good_gguf
 
+from hostile import floats, gguf_bytes, gguf_text, good_gguf
 from lora_analysis.errors import HeaderError
 from lora_analysis.formats.container import open_source
 
@@ -164,6 +164,8 @@ def one(shape: Sequence[int] = (2,), kind: int = 0, raw: bytes = floats(2), name
         (b"GGUF" + struct.pack("<IQQ", 3, 2**63, 0), "9,223,372,036,854,775,808 items"),
         (b"GGUF" + struct.pack("<IQQ", 3, 0, 2**63), "9,223,372,036,854,775,808 items"),
         (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 2**62) + b"general", "4,611,686,018,427,387,904 items"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 100_001, 0) + bytes(2_400_024), "100,001 tensors"),
+        (gguf_bytes([("a", 9, u32(8) + struct.pack("<Q", 1_000_001) + bytes(8_000_008))], []), "1,000,001 array items"),
         (gguf_bytes([TYPE, TYPE], []), "the key general.type is there twice"),
         (gguf_bytes([("a", 99, b"")], []), "unknown type 99"),
         (gguf_bytes([("a", 9, u32(4) + struct.pack("<Q", 2**40))], []), "1,099,511,627,776 items"),

@@ -213,8 +213,9 @@ def test_a_header_that_names_another_base_is_contradicted(tmp_path: Path) -> Non
     header = {"ss_base_model_version": "sdxl_base_v1-0", "ss_network_module": "networks.lora"}
     found = extract(save(tmp_path / "a.safetensors", arrays, header))
     assert "base-disagrees" in codes(found)
-    assert found["adapter"]["base_model"]["from_header"] == "sdxl"
-    assert found["adapter"]["base_model"]["family"] != "sdxl"
+    assert found["adapter"]["base_model"] != "sdxl"
+    assert found["architecture_info"]["base_model"]["from_header"] == "sdxl"
+    assert found["architecture_info"]["base_model"]["family"] == found["adapter"]["base_model"]
 
 
 def test_a_stale_digest_is_found_when_hashing(tmp_path: Path) -> None:

@@ -308,7 +308,14 @@ def test_lenient_metadata_is_kept_as_parsed_with_an_error_finding(path: Path) ->
         assert [(finding.severity, finding.code) for finding in source.findings] == [("error", "metadata-not-strings")]
 
 
-@pytest.mark.parametrize("value", [None, [], "text", 3])
+def test_metadata_that_is_null_is_none_at_all(path: Path) -> None:
+    """MLX writes it so."""
+    path.write_bytes(safetensors_bytes({"__metadata__": None, **entry()}, bytes(8)))
+    with open_source(path) as source:
+        assert (source.metadata, source.findings) == ({}, ())
+
+
+@pytest.mark.parametrize("value", [False, [], "text", 3])
 def test_metadata_that_is_no_object_is_refused_even_leniently(path: Path, value: Any) -> None:
     content = safetensors_bytes({"__metadata__": value, **entry()}, bytes(8))
     assert "expected an object of strings" in refusal(path, content, lenient_metadata=True)

@@ -28,6 +28,9 @@ _KEPT_ITEMS = 1024  # of an array value; a tokenizer's word list is no metadata 
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 _MAX_ARRAY_DEPTH = 4
+_MAX_ITEMS = 1_000_000  # strings in all arrays; some word lists have 500,000
+_MAX_TENSORS = 100_000
+_MAX_PAIRS = 100_000
 _SHORTEST_PAIR = 8 + 4 + 1  # bytes: an empty key, a type, a value
 _SHORTEST_TENSOR = 8 + 4 + 4 + 8
 _ALIGNMENT_KEY = "general.alignment"
@@ -115,6 +118,8 @@ def open_gguf(file: InputFile, *, header_limit: int) -> FileSource:
         hint = " (a big-endian file)" if version and version % (1 << 16) == 0 else ""
         raise HeaderError(f"GGUF version {version}{hint}; versions 2 and 3, little endian, are read")
     tensor_count, pair_count = cursor.count(_SHORTEST_TENSOR), cursor.count(_SHORTEST_PAIR)
+    if tensor_count > _MAX_TENSORS or pair_count > _MAX_PAIRS:
+        raise HeaderError(f"{tensor_count:,} tensors and {pair_count:,} metadata pairs are more than is read")
     metadata = _pairs(cursor, pair_count)
     described = [_tensor(cursor) for _ in range(tensor_count)]
     start = _aligned(cursor.position, _alignment(metadata))
@@ -136,6 +141,7 @@ class _Cursor:
     file: InputFile
     limit: int
     position: int = 0
+    items: int = 0  # of arrays that had to be walked
     _window: bytes = b""
     _window_start: int = 0
     _structs: dict[str, struct.Struct] = field(default_factory=dict)
@@ -201,6 +207,9 @@ def _array(cursor: _Cursor, depth: int) -> Any:
         raw = cursor.take(count * item_bytes)
         return list(struct.unpack(f"<{count}{_NUMBERS[kind]}", raw)) if count <= _KEPT_ITEMS else _summary(count)
     count = cursor.count(8)
+    cursor.items += count
+    if cursor.items > _MAX_ITEMS:
+        raise HeaderError(f"{cursor.items:,} array items in the metadata are more than is read")
     kept: list[Any] = []
     for _ in range(count):
         item = _value(cursor, kind, depth)

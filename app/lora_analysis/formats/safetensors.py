@@ -124,7 +124,7 @@ def _metadata(found: Any, lenient: bool) -> tuple[dict[str, Any], list[Finding]]
     other = [key for key, value in found.items() if not isinstance(value, str)]
     if not other:
         return found, []
-    detail = f'the value of "{other[0][:80]}" is a {_kind(found[other[0]])}' + (
+    detail = f'the value of "{other[0][:80]}" is of type {_kind(found[other[0]])}' + (
         f" (and {len(other) - 1} more)" if other[1:] else ""
     )
     if not lenient:

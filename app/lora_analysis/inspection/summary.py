@@ -10,7 +10,6 @@ from typing import Any
 from ..adapter import Adapter, BaseModel
 from .modules import target_modules
 
-MAX_LISTED_KEYS = 100
 _NO_BASE = BaseModel("unknown", None, None, "no file was read")
 
 
@@ -59,7 +58,7 @@ class AdapterSummary:
             "algorithm": self.algorithm,
             "dialect": self.dialect,
             "container": self.container,
-            "base_model": self.base_model.to_dict(),
+            "base_model": self.base_model.family,
             "layers": self.layers,
             "parameters": self.parameters,
             "rank": self.rank,
@@ -67,7 +66,7 @@ class AdapterSummary:
             "dtypes": list(self.dtypes),
             "dora": self.dora_layers > 0,
             "opaque": sum(self.opaque.values()),
-            "unrecognised_keys": list(self.unrecognised_keys[:MAX_LISTED_KEYS]),
+            "unrecognised_keys": list(self.unrecognised_keys),
             "unrecognised_count": len(self.unrecognised_keys),
         }
 
