@@ -300,7 +300,7 @@ def _run(call: Callable[[str], Sequence[Any]], path: str) -> dict[str, Any]:
 def _note(events: list[str], event: str, arguments: tuple[Any, ...]) -> None:
     if event == "import":
         top = str(arguments[0]).partition(".")[0]
-        if top not in sys.stdlib_module_names and top not in ("lora_analysis", "numpy", "ml_dtypes"):
+        if top not in (*sys.stdlib_module_names, "lora_analysis"):
             events.append(f"import {arguments[0]}")
     elif event == "open":
         flags = arguments[2] if isinstance(arguments[2], int) else 0
@@ -347,7 +347,8 @@ def _peak_kilobytes() -> int:
 def main() -> None:
     module, _, name = sys.argv[1].partition(":")
     call = getattr(importlib.import_module(module), name)
-    importlib.import_module("lora_analysis.formats.container")  # an idle start has the readers loaded
+    for needed in ("lora_analysis.formats.container", "numpy", "ml_dtypes"):  # an idle start has them loaded
+        importlib.import_module(needed)
     for path in sys.stdin.read().splitlines():
         print(json.dumps(_in_child(call, path)), flush=True)
 

@@ -23,6 +23,7 @@ USE_CASES = {"delta", "demo", "doctor", "inspection", "metadata", "metadata_expo
 MAY_IMPORT = {
     "text": set(),
     "timestamps": set(),
+    "background": set(),
     "errors": {"text"},
     "json_ready": set(),
     "adapter": {"errors"},
@@ -30,7 +31,7 @@ MAY_IMPORT = {
     "formats": BASE,
     "delta": BASE | {"linalg"},
     "inspection": BASE | {"formats"},
-    "metadata": BASE | {"formats", "inspection", "metadata_export"},
+    "metadata": BASE | {"background", "formats", "inspection", "metadata_export"},
     "metadata_export": BASE | {"formats", "inspection"},
     "demo": BASE | {"formats"},
     "doctor": BASE | {"__init__"},

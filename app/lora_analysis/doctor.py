@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 # Import names, because that is what decides whether a feature works; the distribution may be called otherwise.
-BASE_PACKAGES = ("numpy", "ml_dtypes", "threadpoolctl", "typer", "rich", "fastapi", "uvicorn")
+BASE_PACKAGES = ("numpy", "ml_dtypes", "threadpoolctl", "typer", "rich")
 EXTRAS = {
     "plot": ("matplotlib", "seaborn"),
     "pca": ("sklearn",),

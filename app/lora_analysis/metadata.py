@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from .adapter import EMPTY, Adapter, Finding
+from .background import in_thread
 from .errors import LoraAnalysisError
 from .formats import HEADER_LIMIT, open_adapter
 from .formats.chunks import Cancel, Progress
@@ -157,16 +156,9 @@ class LoraMetadataExtractor:
         ``adapter`` and ``extraction_time``. A file that cannot be read gives the same blocks with what is
         known, ``validation_info.is_valid`` False, and ``error``: ``{"type", "code", "message"}``.
         """
-        stop = threading.Event()
-
-        def work() -> dict[str, Any]:
-            return self._extract(path, hash=hash, scan_values=scan_values, progress=progress, cancel=stop.is_set)
-
-        try:
-            return await asyncio.to_thread(work)
-        except asyncio.CancelledError:
-            stop.set()  # the thread cannot be cancelled, only asked
-            raise
+        return await in_thread(
+            lambda cancel: self._extract(path, hash=hash, scan_values=scan_values, progress=progress, cancel=cancel)
+        )
 
     def _extract(self, path: Any, **options: Any) -> dict[str, Any]:
         try:
@@ -197,7 +189,7 @@ class LoraMetadataExtractor:
         """
         from .metadata_export import write_document
 
-        def work() -> dict[str, Any]:
+        def work(_cancel: Cancel) -> dict[str, Any]:
             result = {"ok": True, "path": encodable(_name_of(path)), "format": format}
             try:
                 return {**result, "format": write_document(metadata, path, format)}
@@ -205,7 +197,7 @@ class LoraMetadataExtractor:
                 logger.error("%s", error.message)
                 return {**result, "ok": False, "error": error.to_dict()}
 
-        return await asyncio.to_thread(work)
+        return await in_thread(work)
 
     async def export_to_json(self, metadata: Mapping[str, Any], path: str | os.PathLike[str]) -> dict[str, Any]:
         """:meth:`export_metadata` as strict JSON."""

@@ -8,6 +8,7 @@ Layout: ``_legacy_save`` in ``torch/serialization.py``.
 
 from __future__ import annotations
 
+import warnings
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,8 @@ class TorchLegacySource(TorchSource):
     def _values(self) -> Payload:
         import torch
 
-        with self._file.duplicate() as stream:
+        with self._file.duplicate() as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about its own future, and about the pickle's protocol
             stream.seek(0)
             try:
                 value = torch.load(stream, map_location="cpu", weights_only=True)

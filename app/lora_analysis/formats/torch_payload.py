@@ -39,10 +39,10 @@ def name_tensors(value: Any, is_tensor: Callable[[Any], bool]) -> Payload:
     """
     found = Payload()
     value = _unwrapped(value, is_tensor, found)
-    if isinstance(value, (list, tuple)):
-        found.findings.append(Finding("info", "list-payload", "the file holds a list; tensors are named by position"))
-    elif not isinstance(value, Mapping):
+    if not _is_container(value):
         raise HeaderError("the file holds a single value; expected a dictionary of tensors")
+    if not isinstance(value, Mapping):
+        found.findings.append(Finding("info", "list-payload", "the file holds a list; tensors are named by position"))
     shown: list[str] = []
     others = 0
     for name, leaf in _leaves(value):
@@ -116,6 +116,6 @@ def _is_alpha(name: str, value: Any) -> bool:
     if not name.endswith(".alpha") or type(value) not in (int, float):
         return False
     try:
-        return math.isfinite(value) and bool(struct.pack("<f", value))
+        return math.isfinite(value) and bool(struct.pack("<f", float(value)))
     except OverflowError:
         return False

@@ -139,7 +139,11 @@ class _Machine:
         self.push(Inert("bytes"))
 
     def last(self, count: int) -> None:
-        self.push(tuple(reversed([self.pop() for _ in range(count)])))
+        if len(self.stack) - (self.marks[-1] if self.marks else 0) < count:
+            self.broken("it takes values that are not there")
+        items = tuple(self.stack[-count:])
+        del self.stack[-count:]
+        self.push(items)
 
     def global_name(self, module: Any, name: Any) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
