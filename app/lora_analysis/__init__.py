@@ -22,15 +22,19 @@ if TYPE_CHECKING:  # type checkers and editors see ordinary imports
     from .formats import open_adapter as open  # noqa: A004, F401  a public name of the package, as in gzip.open
     from .metadata import LoraMetadataExtractor as LoraMetadataExtractor
     from .metadata import inspect as inspect
+    from .spectra import Spectrum as Spectrum
+    from .spectra import spectrum as spectrum
 
 _HOME = {
     "Adapter": ("adapter", "Adapter"),
     "Layer": ("adapter", "Layer"),
     "LoraAnalysisError": ("errors", "LoraAnalysisError"),
     "LoraMetadataExtractor": ("metadata", "LoraMetadataExtractor"),
+    "Spectrum": ("spectra", "Spectrum"),
     "inspect": ("metadata", "inspect"),
     "materialise": ("delta", "materialise"),
     "open": ("formats", "open_adapter"),
+    "spectrum": ("spectra", "spectrum"),  # no module may take this name: importing it would replace the function
 }
 __all__ = sorted(_HOME)
 

@@ -6,6 +6,7 @@ the others.
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -103,15 +104,21 @@ def look_at_all(
 
     batches = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
     context = get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(batches)), mp_context=context, initializer=_leave_interrupts) as pool:
+    with ProcessPoolExecutor(min(workers, len(batches)), mp_context=context, initializer=_start_worker) as pool:
         for results in pool.map(_look_at_batch, batches, [options] * len(batches), [condense] * len(batches)):
             yield from results
 
 
-def _leave_interrupts() -> None:
-    """Ctrl-C reaches every process of the terminal; the parent alone answers it, with one line."""
+def _start_worker() -> None:
+    """Settings of a worker process."""
+    # Ctrl-C reaches every process of the terminal; the parent alone answers it, with one line.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # An adapter is thousands of small objects without a cycle among them: the collector finds nothing, and searching
+    # takes a tenth of the time.
+    gc.disable()
 
 
 def _look_at_batch(paths: Sequence[str], options: Options, condense: Callable[[Outcome], T]) -> list[T]:
-    return [condense(look(path, options)) for path in paths]
+    results = [condense(look(path, options)) for path in paths]
+    gc.collect()  # whatever was a cycle after all
+    return results

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
 _MAX_RANK = 4  # dimensions, GGML_MAX_DIMS
+_MAX_ELEMENTS = 1 << 59  # of up to 8 bytes: what 64-bit programs can hold
 _WINDOW = 1 << 16
 _KEPT_ITEMS = 1024  # of an array value; a tokenizer's word list is no metadata of an adapter
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -228,6 +229,8 @@ def _tensor(cursor: _Cursor) -> _Tensor:
     if rank > _MAX_RANK:
         raise HeaderError(f"{name}: {rank} dimensions; GGUF has at most {_MAX_RANK}")
     shape = tuple(reversed([cursor.number("Q") for _ in range(rank)]))
+    if prod(size or 1 for size in shape) > _MAX_ELEMENTS:  # also where there are none, beside a zero
+        raise HeaderError(f"{name}: the shape {list(shape)} is beyond what 64-bit programs can hold")
     encoding = cursor.number("I")
     if encoding not in _ENCODINGS:
         raise HeaderError(f"{name}: tensor type {encoding} is not read; F32, F16, BF16 and Q8_0 are")

@@ -40,8 +40,8 @@ class FileSource:
     def array(self, name: str) -> FloatArray:
         """The tensor in its stored type, C order, writable.
 
-        Raises: KeyError for a name that is not in ``tensors``; FormatError where the type has no array
-        form; FileAccessError where the file was cut since it was opened.
+        Raises: KeyError for a name that is not in ``tensors``; FormatError where the type or the shape
+        has no array form; FileAccessError where the file was cut since it was opened.
         """
         import numpy as np
 
@@ -49,7 +49,11 @@ class FileSource:
         dtype = self._array_type(name)
         buffer = np.empty(info.nbytes, np.uint8)
         self._file.read_into(buffer.data, info.offset)
-        values: FloatArray = buffer.view(dtype).reshape(info.shape)
+        try:
+            values: FloatArray = buffer.view(dtype).reshape(info.shape)
+        except ValueError as error:  # no elements, and other dimensions beyond what numpy can index
+            message = f"{self._file.label}: {name}: no array can have the shape {list(info.shape)}"
+            raise FormatError(message) from error
         return values
 
     def raw(self, name: str) -> bytes:

@@ -76,7 +76,9 @@ def _missing_alpha(adapter: Adapter, summary: AdapterSummary) -> Finding | None:
     message = (
         f"{missing} of {summary.layers} layers have no alpha, in the file or beside it; they are read with scale 1"
     )
-    return _warning("missing-alpha", message)
+    # A state dict has no header that could have named one, and PyTorch files of every age come without.
+    is_usual = adapter.source.container == "pytorch"
+    return Finding("info", "missing-alpha", message) if is_usual else _warning("missing-alpha", message)
 
 
 def _missing_targets(facts: HeaderFacts, summary: AdapterSummary) -> Finding | None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["float32", "float64"]
 Float64Array: TypeAlias = NDArray[np.floating[Any]]  # float64; numpy's annotations of linalg promise no more
+Float32Array: TypeAlias = NDArray[np.float32]
 
 # Per target: the integer of its width, the shift that puts fp16's exponent and fraction where the target has
 # its own, the mask that keeps the sign once and drops its copies, and 2 to the difference of the exponent biases.

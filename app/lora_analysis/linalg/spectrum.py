@@ -21,6 +21,7 @@ class SpectrumSummary:
     count: int  # singular values the factors can give
     numerical_rank: int  # singular values above count * 2**-52 * the largest
     largest: float  # σ₁, the spectral norm, in weight units
+    smallest_relative: float  # σₙ / σ₁, 0 to 1
     frobenius_norm: float  # √Σσ²
     nuclear_norm: float  # Σσ
     effective_rank: float  # see effective_rank
@@ -39,12 +40,13 @@ def summarise(singular_values: Float64Array) -> SpectrumSummary:
     """All measures of a spectrum, largest value first."""
     largest = float(singular_values[0]) if len(singular_values) else 0.0
     if largest == 0.0:
-        return SpectrumSummary(len(singular_values), 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0)
+        return SpectrumSummary(len(singular_values), 0, *[0.0] * 8, 0, 0, 0)
     relative = singular_values / largest
     return SpectrumSummary(
         count=len(singular_values),
         numerical_rank=int(np.count_nonzero(relative > len(relative) * np.finfo(np.float64).eps)),
         largest=largest,
+        smallest_relative=float(relative[-1]),
         frobenius_norm=largest * float(np.linalg.norm(relative)),
         nuclear_norm=largest * float(np.sum(relative)),
         effective_rank=effective_rank(relative),

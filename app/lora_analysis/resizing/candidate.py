@@ -10,6 +10,7 @@ from ..formats.spelling import Spelling
 
 if TYPE_CHECKING:
     from ..linalg.floats import Float64Array
+    from .calculation import Decompositions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -18,5 +19,14 @@ class Candidate:
 
     layer: Layer
     spelling: Spelling
-    dtypes: tuple[str, str]  # of the stored down and up
+    dtypes: tuple[str, str]  # of the new down and up
     spectrum: Float64Array | None = None  # largest first, scale included, where it was calculated
+    decompositions: Decompositions | None = None  # kept for the writer, where memory allows
+
+
+def shares_one_rank(candidate: Candidate) -> bool:
+    """Whether the format has one rank for all layers stored like this one.
+
+    mlx-lm builds every layer from one ``rank``, and PEFT gives all parameters of a module's experts the config's.
+    """
+    return candidate.spelling.orientation in ("mlx", "mlx-experts", "parameter-experts")

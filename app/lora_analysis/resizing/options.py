@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import isfinite
@@ -12,6 +13,7 @@ from ..errors import OptionError
 if TYPE_CHECKING:
     from ..adapter import Layer
     from ..linalg.rank import RankChoice
+    from .recipes import Recipe
 
 Method = Literal["svd", "pad_truncate"]
 OutputDtype = Literal["keep", "fp32", "fp16", "bf16", "fp8"]
@@ -32,18 +34,21 @@ class Budget:
     limit: float
 
     def __post_init__(self) -> None:
-        if self.kind not in BUDGET_KINDS:
-            raise OptionError(f"no budget is named {self.kind!r}; there are {', '.join(BUDGET_KINDS)}")
-        if not isfinite(self.limit) or self.limit < 0:
-            raise OptionError(f"a budget of {self.limit} {self.kind} was asked for; it is a number of at least 0")
+        _require_known("budget", self.kind, BUDGET_KINDS)
+        if not isfinite(self.limit) or self.limit < 0 or (self.kind == "error" and self.limit > 1):
+            needed = "a fraction from 0 to 1" if self.kind == "error" else "a number of at least 0"
+            raise OptionError(f"a budget of {self.limit} {self.kind} was asked for; it is {needed}")
 
 
 @dataclass(frozen=True, slots=True)
 class ResizeOptions:
-    """How ranks are chosen and how the result is stored. Exactly one of ``choice`` and ``budget`` is set.
+    """How ranks are chosen and how the result is stored. Exactly one of ``choice``, ``budget``, ``recipe`` is set.
 
     ``choice`` is a rank rule per layer, ``conv_choice`` the same for k x k convolutions where they differ,
-    ``table`` gives layers matching a glob a fixed rank, first match wins. ``budget`` distributes one limit.
+    ``table`` gives layers matching a glob a fixed rank, first match wins. ``budget`` shares one limit among all
+    layers, ``recipe`` scores every component; both choose every rank, so neither goes with the two before.
+    ``floor`` and ``cap`` bound what a rule, a budget or a recipe answers, not the ranks of the table.
+
     ``alpha``: ``keep-scale`` keeps alpha / rank of every layer, ``rank`` stores alpha = rank, ``baked`` stores no
     alpha at all; the delta is the same. ``keep_structure`` leaves alone what is no plain LoRA pair.
 
@@ -52,6 +57,7 @@ class ResizeOptions:
 
     choice: RankChoice | None = None
     budget: Budget | None = None
+    recipe: Recipe | None = None
     conv_choice: RankChoice | None = None
     table: tuple[tuple[str, int], ...] = ()
     floor: int = 1
@@ -62,17 +68,23 @@ class ResizeOptions:
     keep_structure: bool = False
 
     def __post_init__(self) -> None:
-        if (self.choice is None) == (self.budget is None):
-            raise OptionError("give one rank rule or one budget: --rank, --energy, ..., --size or --error")
-        for value, known, what in (
-            (self.method, METHODS, "method"),
-            (self.dtype, ("keep", *OUTPUT_DTYPES), "dtype"),
-            (self.alpha, ALPHA_POLICIES, "alpha policy"),
-        ):
-            if value not in known:
-                raise OptionError(f"no {what} is named {value!r}; there are {', '.join(known)}")
-        if self.method == "pad_truncate" and (self.choice is None or self.choice.rule != "fixed"):
+        if sum(way is not None for way in (self.choice, self.budget, self.recipe)) != 1:
+            raise OptionError("give one way to choose ranks: --rank, --energy, --size, --error, --recipe, ...")
+        _require_known("method", self.method, METHODS)
+        _require_known("dtype", self.dtype, ("keep", *OUTPUT_DTYPES))
+        _require_known("alpha policy", self.alpha, ALPHA_POLICIES)
+        self._check_ranks()
+        if self.choice is None and (self.conv_choice is not None or self.table):
+            raise OptionError("a budget or a recipe chooses every rank; it does not go with --conv-rank or --rank-for")
+        choices = [choice for choice in (self.choice, self.conv_choice) if choice is not None]
+        if self.method == "pad_truncate" and (not choices or any(choice.rule != "fixed" for choice in choices)):
             raise OptionError("pad_truncate cuts to a fixed rank; it has no singular values to apply a rule to")
+
+    def _check_ranks(self) -> None:
+        if self.floor < 1:
+            raise OptionError(f"the smallest rank asked for is {self.floor}; it must be at least 1")
+        if self.cap is not None and self.cap < self.floor:
+            raise OptionError(f"the largest rank asked for is {self.cap}, the smallest {self.floor}")
         for pattern, rank in self.table:
             if rank < 1:
                 raise OptionError(f"rank {rank} was asked for {pattern}; the smallest rank is 1")
@@ -84,13 +96,16 @@ class ResizeOptions:
         for pattern, rank in self.table:
             if fnmatchcase(layer.name, pattern):
                 return RankChoice("fixed", rank)
-        return self.conv_choice if self.conv_choice is not None and layer.is_conv else self.choice
+        choice = self.conv_choice if self.conv_choice is not None and layer.is_conv else self.choice
+        if choice is None or choice.rule == "fixed":
+            return choice
+        return RankChoice(choice.rule, choice.value, max(self.floor, choice.floor), self.cap or choice.cap)
 
     @property
-    def needs_spectra(self) -> bool:
-        """Whether any rank depends on singular values."""
+    def is_fixed(self) -> bool:
+        """Whether every rank is stated, so that no singular value is needed to choose one."""
         choices = [choice for choice in (self.choice, self.conv_choice) if choice is not None]
-        return self.budget is not None or any(choice.rule != "fixed" for choice in choices)
+        return bool(choices) and all(choice.rule == "fixed" for choice in choices)
 
     def to_dict(self) -> dict[str, Any]:
         """For reports and provenance: what was asked, nothing that was left at its default."""
@@ -100,6 +115,8 @@ class ResizeOptions:
                 stated[name] = {"name": choice.rule, "value": choice.value}
         if self.budget is not None:
             stated["budget"] = {"kind": self.budget.kind, "limit": self.budget.limit}
+        if self.recipe is not None:
+            stated["recipe"] = self.recipe.text
         if self.table:
             stated["table"] = [list(row) for row in self.table]
         if self.floor != 1:
@@ -109,3 +126,8 @@ class ResizeOptions:
         if self.keep_structure:
             stated["keep_structure"] = True
         return stated
+
+
+def _require_known(what: str, value: str, known: Collection[str]) -> None:
+    if value not in known:
+        raise OptionError(f"no {what} is named {value!r}; there are {', '.join(known)}")

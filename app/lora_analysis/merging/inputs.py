@@ -1,0 +1,54 @@
+"""The adapters of a merge, with their weights, and the parts each has in every layer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import NamedTuple
+
+from ..adapter import Adapter, Layer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MergeInput:
+    """One adapter and the weight that its deltas get."""
+
+    adapter: Adapter
+    weight: float  # as it acts, after normalisation
+    requested_weight: float
+
+    @property
+    def name(self) -> str:
+        """File or folder name. Not the path: it goes into files that are shared, and a path can name a person."""
+        return PurePath(self.adapter.path).name or self.adapter.path
+
+
+class Share(NamedTuple):
+    """One input's part of a layer."""
+
+    input: int  # its number, from 0
+    weight: float
+    layer: Layer
+
+
+def shares_by_layer(inputs: Sequence[MergeInput]) -> dict[str, list[Share]]:
+    """The union of all layers, by module name, in the order in which the inputs show them."""
+    union: dict[str, list[Share]] = {}
+    for number, item in enumerate(inputs):
+        for name, layer in item.adapter.layers.items():
+            union.setdefault(name, []).append(Share(number, item.weight, layer))
+    return union
+
+
+def data_sha256(adapter: Adapter) -> str:
+    """SHA-256 of all tensors' bytes in the order of their offsets, 64 hex digits.
+
+    Of a safetensors file that is everything after the header: ``sshs_model_hash``, whose first 12 digits are AutoV3.
+    """
+    digest = hashlib.sha256()
+    tensors = adapter.source.tensors
+    for name in sorted(tensors, key=lambda key: tensors[key].offset):
+        digest.update(adapter.source.raw(name))
+    return digest.hexdigest()

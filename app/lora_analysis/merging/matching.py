@@ -1,0 +1,189 @@
+"""Which layers are summed, and why some cannot be: asked of headers alone, before any value is read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+from ..adapter import Layer
+from ..errors import OpaqueUpdateError, OptionError, ShapeError, UnknownDialectError
+from ..formats.families import LABELS, UNKNOWN
+from .inputs import MergeInput, Share, shares_by_layer
+from .options import MergeOptions
+
+_SPARSE = "sparse_values"
+
+
+class Dropped(NamedTuple):
+    """Something of one input that is not in the result."""
+
+    name: str  # of a layer or a tensor
+    input: int
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return self._asdict()
+
+
+class Matched(NamedTuple):
+    """The layers of the sum, each with its shares, and what to know about them."""
+
+    layers: dict[str, list[Share]]
+    dropped: tuple[Dropped, ...]
+    notes: tuple[str, ...]
+
+
+def match_layers(inputs: Sequence[MergeInput], options: MergeOptions) -> Matched:
+    """The union of the inputs' layers. A layer that only some hold is summed over those.
+
+    Raises: OptionError where the base models differ, or an input shares no layer with the others;
+    OpaqueUpdateError for what is no delta without the base; ShapeError for layers of one name and different
+    shapes; UnknownDialectError where nothing is left.
+    """
+    notes = [*_families(inputs), *_dialects(inputs), *_idle(inputs)]
+    for item in inputs:
+        if not item.adapter.layers:
+            raise UnknownDialectError(f"{item.adapter.path}: the file holds no adapter layer; nothing can be merged")
+    _refuse_dora(inputs)
+    union = shares_by_layer(inputs)
+    if not options.allow_disjoint:
+        _require_common_layers(inputs, union)
+    dropped = list(_unsupported(inputs))
+    if dropped and not options.drop_unsupported:
+        raise OpaqueUpdateError(_refusal(inputs, dropped))
+    out = {(drop.name, drop.input) for drop in dropped}
+    dropped += [
+        Dropped(name, share.input, reason)
+        for name, shares in union.items()
+        for share in shares
+        if (name, share.input) not in out and (reason := _adds_nothing(share)) is not None
+    ]
+    out = {(drop.name, drop.input) for drop in dropped}
+    summed = {name: [share for share in shares if (name, share.input) not in out] for name, shares in union.items()}
+    summed = {name: shares for name, shares in summed.items() if shares}
+    if not summed:
+        raise UnknownDialectError(f"nothing is left to merge; e.g. {dropped[0].name}: {dropped[0].reason}")
+    _require_equal_shapes(inputs, summed)
+    return Matched(summed, tuple(dropped), tuple(notes))
+
+
+def sum_shape(layers: Sequence[Layer]) -> tuple[int, ...]:
+    """The most detailed of the layers' shapes: a kernel that one file states and another flattened is kept."""
+    return max((layer.shape or () for layer in layers), key=len)
+
+
+# -- inputs as wholes --------------------------------------------------------------------------------
+
+
+def _families(inputs: Sequence[MergeInput]) -> Iterator[str]:
+    """Raises: OptionError where two inputs are known to be made for different models."""
+    known = {item.adapter.base_model.family: item for item in inputs if item.adapter.base_model.family != UNKNOWN}
+    if len(known) > 1:
+        (first, a), (second, b) = list(known.items())[:2]
+        raise OptionError(
+            f"{a.name} was made for {LABELS.get(first, first)}, {b.name} for {LABELS.get(second, second)}; "
+            "adapters of different base models cannot be merged"
+        )
+    for item in inputs:
+        if item.adapter.base_model.family == UNKNOWN:
+            yield f"{item.name}: its base model is unknown; that it is the same was not checked"
+
+
+def _dialects(inputs: Sequence[MergeInput]) -> Iterator[str]:
+    dialects = {item.adapter.dialect: item.name for item in inputs}
+    if len(dialects) > 1:
+        yield f"inputs name their tensors in {len(dialects)} ways; the output follows {inputs[0].name}"
+
+
+def _idle(inputs: Sequence[MergeInput]) -> Iterator[str]:
+    for item in inputs:
+        if not item.weight:
+            yield f"{item.name}: its weight is 0, so nothing of it is added"
+
+
+def _refuse_dora(inputs: Sequence[MergeInput]) -> None:
+    for item in inputs:
+        found = [layer.name for layer in item.adapter.layers.values() if layer.magnitude_axis]
+        if found:
+            raise OpaqueUpdateError(
+                f"{item.name}: {len(found)} layers are DoRA, e.g. {found[0]}; their norms belong to base + delta, so "
+                "a sum needs the base weights. Merge DoRA adapters into the checkpoint instead"
+            )
+
+
+def _require_common_layers(inputs: Sequence[MergeInput], union: Mapping[str, Sequence[Share]]) -> None:
+    if len(inputs) < 2:
+        return
+    common = Counter(share.input for shares in union.values() if len(shares) > 1 for share in shares)
+    for number, item in enumerate(inputs):
+        if not common[number]:
+            other = inputs[0 if number else 1]
+            names = [next(iter(one.adapter.layers)) for one in (item, other)]
+            raise OptionError(
+                f"{item.name} ({item.adapter.dialect}) shares no layer with the others: it has {names[0]}, {other.name} "
+                f"({other.adapter.dialect}) has {names[1]}. Convert one first, or ask for --allow-disjoint"
+            )
+
+
+# -- layers ------------------------------------------------------------------------------------------
+
+
+def _unsupported(inputs: Sequence[MergeInput]) -> Iterator[Dropped]:
+    """Layers that change the model, but not by adding a delta that the file alone defines."""
+    for number, item in enumerate(inputs):
+        for name, layer in item.adapter.layers.items():
+            if layer.opaque is not None:
+                yield Dropped(name, number, layer.opaque)
+            elif _SPARSE in layer.keys:
+                yield Dropped(name, number, "a sparse residual lies beside the factors and cannot be factored")
+
+
+def _refusal(inputs: Sequence[MergeInput], dropped: Sequence[Dropped]) -> str:
+    first = dropped[0]
+    return (
+        f"{inputs[first.input].name}: {len(dropped)} layers have no delta to add, e.g. {first.name}: {first.reason}. "
+        "--drop-unsupported leaves them out"
+    )
+
+
+def _adds_nothing(share: Share) -> str | None:
+    layer = share.layer
+    if not share.weight:
+        return "the weight of its input is 0"
+    if layer.scale == 0:
+        return "its scale is 0: loaders apply nothing of it"
+    if layer.rank == 0 or (layer.shape is not None and not prod(layer.shape)):
+        return "the layer is empty"
+    return None
+
+
+def _require_equal_shapes(inputs: Sequence[MergeInput], layers: Mapping[str, Sequence[Share]]) -> None:
+    for name, shares in layers.items():
+        first = shares[0]
+        for share in shares[1:]:
+            difference = _difference(first.layer, share.layer)
+            if difference:
+                raise ShapeError(f"{name}: {difference} in {inputs[first.input].name} and {inputs[share.input].name}")
+
+
+def _difference(a: Layer, b: Layer) -> str | None:
+    """What of two layers of one name keeps them from being added, in words."""
+    if a.base_transposed != b.base_transposed:
+        return "fan_in_fan_out differs"
+    if a.reshape != b.reshape:
+        return f"the base is padded to {a.reshape or 'nothing'} and {b.reshape or 'nothing'}"
+    shapes = a.shape or (), b.shape or ()
+    if a.experts != b.experts or not _are_one_shape(*shapes):
+        return f"the deltas are {list(shapes[0])} and {list(shapes[1])}"
+    return None
+
+
+def _are_one_shape(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Equal, or one with the kernel and the other with the same columns flattened."""
+    if a == b:
+        return True
+    if not (a and b and a[0] == b[0] and prod(a) == prod(b)):
+        return False
+    return len(a) != len(b) and min(len(a), len(b)) == 2

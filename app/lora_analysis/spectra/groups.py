@@ -1,0 +1,62 @@
+"""Many layers in one line: what a component or a block of the network has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from math import hypot
+from statistics import median
+from typing import Any
+
+from .values import LayerSpectrum
+
+Key = tuple[str, str | None]  # component, block
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Layers of one component, or of one of its blocks."""
+
+    component: str
+    block: str | None  # None for a whole component, and for its layers outside of blocks
+    layers: int
+    frobenius_norm: float  # √Σ‖Δ‖²
+    energy_share: float  # of Σ‖Δ‖² over all layers with a spectrum, 0 to 1
+    largest: float  # the largest σ₁
+    effective_rank_median: float
+    stable_rank_median: float
+    rank_95_median: float
+    rank_95_largest: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def group_layers(layers: Sequence[LayerSpectrum], key: Callable[[LayerSpectrum], Key]) -> tuple[Group, ...]:
+    """One summary per key, in the order in which keys appear."""
+    members: dict[Key, list[LayerSpectrum]] = {}
+    for layer in layers:
+        members.setdefault(key(layer), []).append(layer)
+    whole = _norm(layers)
+    return tuple(_summary(found, of, whole) for found, of in members.items())
+
+
+def _summary(key: Key, layers: Sequence[LayerSpectrum], whole: float) -> Group:
+    summaries = [layer.summary for layer in layers]
+    norm = _norm(layers)
+    return Group(
+        component=key[0],
+        block=key[1],
+        layers=len(layers),
+        frobenius_norm=norm,
+        energy_share=(norm / whole) ** 2 if whole else 0.0,
+        largest=max(summary.largest for summary in summaries),
+        effective_rank_median=median(summary.effective_rank for summary in summaries),
+        stable_rank_median=median(summary.stable_rank for summary in summaries),
+        rank_95_median=float(median(summary.rank_95 for summary in summaries)),
+        rank_95_largest=max(summary.rank_95 for summary in summaries),
+    )
+
+
+def _norm(layers: Iterable[LayerSpectrum]) -> float:
+    return hypot(*(layer.summary.frobenius_norm for layer in layers))  # hypot: squares of large norms overflow
