@@ -45,6 +45,7 @@ DIALECT_CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("mlx", {"model.layers.0.q.lora_a": np.ones((6, 2)), "model.layers.0.q.lora_b": np.ones((2, 5))}, {}),
     ("gguf", factors("blk.0.attn_q", ".weight.lora_a", ".weight.lora_b"), {}),
     ("cloneofsimo", factors("unet:3", ":down", ":up"), {}),
+    ("cloneofsimo", {"0": np.ones((5, 2)), "1": np.ones((2, 6))}, {}),
     ("native", factors("blocks.0.self_attn.q", *PEFT), {}),
 ]
 

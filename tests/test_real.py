@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import REASON, SHARED
 
 import lora_analysis as la
+from layouts import REASON, SHARED
 
 REAL = SHARED / "real"
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason=REASON)

@@ -11,13 +11,10 @@ from contextlib import contextmanager
 
 from ..adapter import Finding
 from ..errors import FormatError, HeaderError, MissingExtraError, OptionError, UnsafePickleError
-from . import gguf
 from .files import InputFile
 from .safetensors import MAX_HEADER_BYTES, open_safetensors
 from .source import FileSource
-from .torch_legacy import MAGIC_BYTES, open_torch_legacy
-from .torch_zip import open_torch_zip
-from .wrong_types import recognise
+from .wrong_types import GGUF_MAGIC, LEGACY_MAGIC, recognise
 
 DEFAULT_HEADER_LIMIT = 25_000_000  # bytes; huggingface_hub's own cap
 _HEAD_BYTES = 512
@@ -64,6 +61,7 @@ def _naming(file: InputFile) -> Iterator[None]:
 
 
 def _open(file: InputFile, header_limit: int, lenient_metadata: bool) -> FileSource:
+    # Nearly every adapter is safetensors: the other readers are loaded when one of their files comes.
     content = _content(file)
     suffix = os.path.splitext(file.path)[1].lower()
     if suffix == ".safetensors" and content in _PICKLE_BASED:
@@ -72,10 +70,16 @@ def _open(file: InputFile, header_limit: int, lenient_metadata: bool) -> FileSou
         )
     match content:
         case "gguf":
-            source = gguf.open_gguf(file, header_limit=header_limit)
+            from .gguf import open_gguf
+
+            source = open_gguf(file, header_limit=header_limit)
         case "zip":
+            from .torch_zip import open_torch_zip
+
             source = open_torch_zip(file)
         case "legacy":
+            from .torch_legacy import open_torch_legacy
+
             source = open_torch_legacy(file)
         case "pickle":
             raise UnsafePickleError("a bare pickle, which can run programs; not read, and nothing in it was run")
@@ -94,14 +98,14 @@ def _content(file: InputFile) -> str:
     Raises: HeaderError for what is known to be something else.
     """
     head = file.read(0, min(file.size, _HEAD_BYTES))
-    if head.startswith(gguf.MAGIC):
+    if head.startswith(GGUF_MAGIC):
         return "gguf"
     if head[8:9] in _JSON_STARTS and int.from_bytes(head[:8], "little") <= MAX_HEADER_BYTES:
         return "safetensors"
     if head.startswith(b"PK\x03\x04"):
         return "zip"
     if head.startswith(_PICKLE_STARTS):
-        return "legacy" if MAGIC_BYTES in head[:32] else "pickle"
+        return "legacy" if LEGACY_MAGIC in head[:32] else "pickle"
     wrong = recognise(head, file.size)
     if wrong is not None:
         raise HeaderError(f"not an adapter file: {wrong}")

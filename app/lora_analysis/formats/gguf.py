@@ -16,11 +16,11 @@ from ..adapter import Finding, TensorInfo
 from ..errors import HeaderError
 from .files import InputFile
 from .source import FileSource
+from .wrong_types import GGUF_MAGIC
 
 if TYPE_CHECKING:
     from ..adapter import FloatArray
 
-MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
 _MAX_RANK = 4  # dimensions, GGML_MAX_DIMS
 _MAX_ELEMENTS = 1 << 59  # of up to 8 bytes: what 64-bit programs can hold
@@ -112,7 +112,7 @@ def open_gguf(file: InputFile, *, header_limit: int) -> FileSource:
     Raises: HeaderError.
     """
     cursor = _Cursor(file, min(header_limit, file.size))
-    if cursor.take(4) != MAGIC:
+    if cursor.take(4) != GGUF_MAGIC:
         raise HeaderError("not a GGUF file")
     version = cursor.number("I")
     if version not in _VERSIONS:

@@ -110,7 +110,18 @@ def map_keys(keys: Iterable[str]) -> KeyMap:
             found.adapters.add(adapter)
             module = _of_adapter(found, module, role, adapter)
         found.add(module, role, key)
+    if not found.modules and pending and all(key.isdecimal() for key in pending):
+        return _pair_positions(pending)
     _settle(found, pending)
+    return found
+
+
+def _pair_positions(keys: list[str]) -> KeyMap:
+    """A bare list of tensors: cloneofsimo's first files, ``[up, down, up, down, ...]`` in traversal order."""
+    found = KeyMap()
+    for key in sorted(keys, key=int):
+        module, is_down = divmod(int(key), 2)
+        found.add(f"list:{module}", "down" if is_down else "up", key)
     return found
 
 

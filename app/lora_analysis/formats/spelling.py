@@ -27,8 +27,11 @@ _FACTOR_ROLES: Mapping[str, tuple[str, str]] = {
 _KOHYA_ENDINGS = (".lora_down.weight", ".lora_up.weight")
 _PEFT_ENDINGS = (".lora_A.weight", ".lora_B.weight")
 _PEFT_LIKE = frozenset({"peft", "diffsynth"})
-# Roles that stay beside new factors: what they mean does not change with the rank.
-KEPT_ROLES = frozenset({"dora", "magnitude", "bias", "norm_bias", "up_bias", "reshape"})
+# Roles that stay beside new factors: what they mean does not change with the rank. ``up_bias`` is scaled like the
+# factors, so its values change where the scale does.
+KEPT_ROLES = frozenset(
+    {"dora", "magnitude", "bias", "norm_bias", "up_bias", "reshape", "sparse_indices", "sparse_values", "sparse_size"}
+)
 
 
 class Names(NamedTuple):
@@ -89,9 +92,10 @@ def spelling_of(
     """The spelling of a layer's new factors."""
     alpha = layer.keys.get("alpha")
     for orientation, (down, up) in _FACTOR_ROLES.items():
-        if down in layer.keys and up in layer.keys:
+        # AdaLoRA's pair is bare parameters (".lora_A"): LoRA's readers look for ".lora_A.weight".
+        if down in layer.keys and up in layer.keys and layer.kind != "adalora":
             names = Names(layer.keys[down], layer.keys[up], alpha)
-            is_new = "mid" in layer.keys or layer.kind == "adalora" or _is_grouped(layer, tensors)
+            is_new = "mid" in layer.keys or _is_grouped(layer, tensors)
             flat = len(tensors[names.down].shape) == 2
             return Spelling(names, _oriented(orientation, layer), is_new, flat and not is_new)
     down_ending, up_ending = _endings(dialect, neighbours)
@@ -109,9 +113,17 @@ def _oriented(orientation: str, layer: Layer) -> Orientation:
     return "parameter-experts" if layer.experts else "plain"
 
 
+def is_grouped_convolution(layer: Layer, tensors: Mapping[str, TensorInfo]) -> bool:
+    """Whether the factors belong to a convolution with groups, whose loaders expect block-diagonal ones."""
+    if not _is_grouped(layer, tensors):
+        return False
+    is_merged_linear = len(tensors[layer.keys["up"]].shape) == 3 and len(tensors[layer.keys["down"]].shape) == 2
+    return not is_merged_linear
+
+
 def _is_grouped(layer: Layer, tensors: Mapping[str, TensorInfo]) -> bool:
-    """Block-diagonal factors (a merged linear, a grouped convolution): new ones are plain."""
-    if layer.experts or "up" not in layer.keys:
+    """Block-diagonal factors: a merged linear's, for which new ones are plain, or a grouped convolution's."""
+    if layer.experts or not {"down", "up"} <= layer.keys.keys() or "mid" in layer.keys:
         return False
     return tensors[layer.keys["down"]].shape[0] != tensors[layer.keys["up"]].shape[1]
 
@@ -119,6 +131,6 @@ def _is_grouped(layer: Layer, tensors: Mapping[str, TensorInfo]) -> bool:
 def _endings(dialect: str, neighbours: Mapping[str, Layer]) -> tuple[str, str]:
     """What the file already says for LoRA, else what the dialect says."""
     for layer in neighbours.values():
-        if layer.kind == "lora" and "down" in layer.keys and "up" in layer.keys:
+        if layer.kind == "lora" and "down" in layer.keys and layer.keys["down"].startswith(layer.name):
             return layer.keys["down"][len(layer.name) :], layer.keys["up"][len(layer.name) :]
     return _PEFT_ENDINGS if dialect in _PEFT_LIKE else _KOHYA_ENDINGS

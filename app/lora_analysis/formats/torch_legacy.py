@@ -21,12 +21,11 @@ from .torch_globals import Storage, TensorRef
 from .torch_payload import Payload, name_tensors, tensors_in
 from .torch_pickle import MAX_PICKLE_BYTES, interpret
 from .torch_zip import TorchSource, check_sharing
+from .wrong_types import LEGACY_NUMBER
 
 if TYPE_CHECKING:
     from ..adapter import FloatArray
 
-MAGIC = 0x1950A86A20F9469CFC6C
-MAGIC_BYTES = b"\x8a\x0a" + MAGIC.to_bytes(10, "little")  # as a pickle spells it
 _PROTOCOL = 1001
 _FIRST_READ = 1 << 20  # bytes; the pickles of most files
 _OLDEST_TORCH = (2, 10)  # weights_only was no memory boundary before: CVE-2026-24747
@@ -104,7 +103,7 @@ def _interpret_all(data: bytes) -> tuple[Any, list[str], int]:
     magic, end = interpret(data)
     protocol, end = interpret(data, end)
     system, end = interpret(data, end)
-    if magic != MAGIC or protocol != _PROTOCOL:
+    if magic != LEGACY_NUMBER or protocol != _PROTOCOL:
         raise HeaderError("an old PyTorch file of an unknown version")
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise HeaderError("the file was written on a big-endian machine; only little-endian files are read")

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+# Of files that are adapters, under any name.
+GGUF_MAGIC = b"GGUF"
+LEGACY_NUMBER = 0x1950A86A20F9469CFC6C  # torch.save before 1.6 pickles it first
+LEGACY_MAGIC = b"\x8a\x0a" + LEGACY_NUMBER.to_bytes(10, "little")  # as a pickle spells it
+
 
 class _Signature(NamedTuple):
     prefix: bytes

@@ -1,4 +1,7 @@
-"""cloneofsimo/lora: ``unet:12:up``, modules counted in traversal order, class names in the header."""
+"""cloneofsimo/lora: ``unet:12:up``, modules counted in traversal order, class names in the header.
+
+Its first files are a bare list of tensors, which is read as ``list:12``.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import re
 
 from .view import Dialect, KeyView
 
-_NUMBERED = re.compile(r"(unet|text_encoder):\d+$")
+_NUMBERED = re.compile(r"(unet|text_encoder|list):\d+$")
 
 
 def _speaks(view: KeyView) -> bool:

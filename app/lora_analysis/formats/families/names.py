@@ -47,6 +47,7 @@ _TOWERS: dict[str, Tower] = {
     "transformer.": "denoiser",
     "unet.": "denoiser",
     "unet:": "denoiser",  # cloneofsimo
+    "list:": "denoiser",  # its first files, where text encoders look the same and follow in a file of their own
 }
 _PREFIX = re.compile(
     r"(?:base_model[._]model[._])?"
