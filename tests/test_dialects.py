@@ -159,6 +159,32 @@ def test_dora_axis_follows_the_position_on_a_square_layer() -> None:
     assert [a.layers[M].magnitude_axis for a in (rows, columns, plain)] == ["out", "in", "out"]
 
 
+def test_a_control_lora_is_no_lora_of_the_base_and_keeps_every_tensor() -> None:
+    arrays = {
+        "lora_controlnet": np.ones(0),
+        "input_blocks.1.0.in_layers.2.up": np.ones((5, 2, 1, 1)),
+        "input_blocks.1.0.in_layers.2.down": np.ones((2, 6, 3, 3)),
+        "zero_convs.0.0.weight": np.ones((5, 5, 1, 1)),
+    }
+    adapter = adapter_of(arrays)
+    assert adapter.algorithm == "control-lora"
+    assert {extra.key: extra.category for extra in adapter.extras} == {
+        "lora_controlnet": "marker",
+        "zero_convs.0.0.weight": "saved-module",
+    }
+
+
+def test_a_doubled_prefix_is_reported() -> None:
+    adapter = adapter_of(factors("lora_unet_unet_mid_block_to_q", *LORA))
+    assert [finding.code for finding in adapter.findings] == ["malformed-names"]
+
+
+def test_a_whole_model_is_called_one() -> None:
+    adapter = adapter_of({f"model.diffusion_model.blocks.{n}.weight": np.ones((2, 2)) for n in range(60)})
+    assert (adapter.dialect, adapter.algorithm) == ("unknown", "not-lora")
+    assert "whole model" in adapter.findings[0].message
+
+
 BROKEN_CASES: list[tuple[str, dict[str, Any]]] = [
     ("orphan-factor", {f"{M}.lora_down.weight": np.ones((2, 6))}),
     ("orphan-factor", {f"{M}.lora_up.weight": np.ones((5, 2)), f"{M}.alpha": np.float32(1)}),

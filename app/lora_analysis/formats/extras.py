@@ -10,7 +10,7 @@ from .adapter_config import PEFT_PREFIX
 
 _Rule = tuple[str, str, Callable[[str], bool]]
 
-_PROMPTS = re.compile(r"(^|\.)(prompt_embeddings|prefix_encoder|mlp_head|adaption_(prompt|gate))(\.|$)")
+_PROMPTS = re.compile(r"(^|\.)(prompt_embeddings|prompt_encoder|prefix_encoder|mlp_head|adaption_(prompt|gate))(\.|$)")
 _EMBEDDING = re.compile(r"^(bundle_emb\.|<[^>]+>$|emb_params$|clip_[lg]$|t5(_out)?$)|string_to_param\.")
 _REPLACEMENT = re.compile(r"(\.set_weight|(^|[._])norm\.(query_norm|key_norm)\.scale)$")
 _PROJECTION = re.compile(r"(^|\.)(vera_[AB]|randlora_[AB]|vblora_vector_bank|waveft_|fourierft_)")
@@ -26,13 +26,13 @@ _RULES: tuple[_Rule, ...] = (
 )
 
 
-def classify_extra(key: str, info: TensorInfo, *, is_peft: bool) -> Extra | None:
+def classify_extra(key: str, info: TensorInfo, *, is_peft: bool, is_controlnet: bool = False) -> Extra | None:
     """What a tensor that belongs to no module is, or None where nothing is known about it."""
     for category, note, matches in _RULES:
         if matches(key):
             return Extra(key, category, note)
     if is_peft and key.startswith(PEFT_PREFIX) and key.endswith((".weight", ".bias")):
         return Extra(key, "saved-module", "a full copy of the base's own parameter")
-    if not info.shape or 0 in info.shape:
-        return Extra(key, "empty", "holds no more than one value") if 0 in info.shape else None
-    return None
+    if is_controlnet:  # a control-lora stores what the base network lacks, and its biases, whole
+        return Extra(key, "saved-module", "a parameter of the control network, stored whole")
+    return Extra(key, "empty", "holds no value") if 0 in info.shape else None

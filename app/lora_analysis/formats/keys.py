@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from .kinds import TAILS, peft_method
 
+CONTROLNET_MARKER = "lora_controlnet"  # Stability's control-lora: factors of the network that reads the control image
 _MAX_TAIL_PARTS = 4
 # Endings joined by an underscore or a colon: "to_q_lora.down.weight", "unet:12:up".
 _JOINED = re.compile(r"(?P<tail>_lora[._](?:down|up)\.weight|:(?:down|up))\Z")
@@ -141,7 +142,7 @@ _WORDS: Mapping[str, tuple[str, frozenset[str]]] = {
 
 
 def _settle(found: KeyMap, pending: list[str]) -> None:
-    control = any(key == "lora_controlnet" for key in pending)
+    control = CONTROLNET_MARKER in pending
     for key in pending:
         module, _, word = key.rpartition(".")
         if control and word in ("down", "up") and module:  # Stability's control-lora

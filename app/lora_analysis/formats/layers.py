@@ -13,7 +13,7 @@ from .components import component_of
 from .dora import load_magnitude, magnitude_axis
 from .extras import classify_extra
 from .families import ModuleShape
-from .keys import KeyMap
+from .keys import CONTROLNET_MARKER, KeyMap
 from .kinds import Described, Group, kind_of
 from .scale import Scale, StatedScales, rank_conflict, resolve_scale
 
@@ -41,8 +41,9 @@ def assemble(keys: KeyMap, source: TensorSource, stated: StatedScales, *, is_pef
     for module, role, key in keys.duplicates:
         made.extras.append(Extra(key, "duplicate", f"a second {role} of {module}"))
         made.report("duplicate-role", f"{module} has two tensors for {role}; {key} is carried but not used", module)
+    is_controlnet = CONTROLNET_MARKER in keys.rest
     for key in keys.rest:
-        extra = classify_extra(key, source.tensors[key], is_peft=is_peft)
+        extra = classify_extra(key, source.tensors[key], is_peft=is_peft, is_controlnet=is_controlnet)
         if extra is None:
             made.unrecognised.append(key)
         else:

@@ -19,12 +19,14 @@ from .container import open_source
 from .dialects import KeyView, dialect_of
 from .families import infer_base_model
 from .folder import CONFIG_NAME, open_folder, read_config
-from .keys import KeyMap, map_keys
+from .keys import CONTROLNET_MARKER, KeyMap, map_keys
 from .layers import Assembly, assemble
 from .scale import stated_scales
 
 HEADER_LIMIT = 25_000_000  # bytes; huggingface_hub's own cap. The specification allows 100 MB.
 _NORMAL_FLUX_CHANNELS = 64
+_DOUBLED_PREFIX = "lora_unet_unet_"
+_CHECKPOINT_WEIGHTS = 50  # plain weights from which a file without factors looks like a checkpoint
 
 
 def open_adapter(
@@ -80,7 +82,7 @@ def adapt(source: TensorSource, config: dict[str, Any] | None) -> Adapter:
         source=source,
         dialect=dialect,
         algorithm=algorithm_of(
-            made.layers, is_control=_is_flux_control(made), is_controlnet="lora_controlnet" in keys.rest
+            made.layers, is_control=_is_flux_control(made), is_controlnet=CONTROLNET_MARKER in keys.rest
         ),
         base_model=base_model,
         layers=made.layers,
@@ -123,8 +125,10 @@ def _file_findings(made: Assembly, keys: KeyMap, config: Mapping[str, Any] | Non
     """Remarks on the file as a whole."""
     found = []
     if not made.layers and not any(extra.category in ("prompt", "embedding") for extra in made.extras):
-        message = "the file holds no adapter layer: no factor pairs, no differences"
-        found.append(Finding("warning", "no-adapter-layers", message))
+        found.append(Finding("warning", "no-adapter-layers", _what_it_is_instead(keys)))
+    if any(name.startswith(_DOUBLED_PREFIX) for name in keys.modules):
+        message = f"module names start with {_DOUBLED_PREFIX}: a converter added its prefix twice; loaders find nothing"
+        found.append(Finding("warning", "malformed-names", message))
     if len(keys.adapters) > 1:
         names = ", ".join(sorted(keys.adapters))
         found.append(Finding("warning", "several-adapters", f"the file holds several adapters: {names}"))
@@ -136,6 +140,13 @@ def _file_findings(made: Assembly, keys: KeyMap, config: Mapping[str, Any] | Non
         message = f"{CONFIG_NAME} is not beside the file: {defaults} layers are read with scale 1, which is a guess"
         found.append(Finding("warning", "scale-assumed", message))
     return found + (_config_findings(config) if config is not None else [])
+
+
+def _what_it_is_instead(keys: KeyMap) -> str:
+    weights = sum(key.endswith((".weight", ".bias")) for key in keys.rest)
+    if weights >= _CHECKPOINT_WEIGHTS:
+        return f"the file holds no adapter layer but {weights} plain weights: a whole model, not an adapter?"
+    return "the file holds no adapter layer: no factor pairs, no differences"
 
 
 def _config_findings(config: Mapping[str, Any]) -> list[Finding]:

@@ -8,7 +8,7 @@ _PREFIXES = ("diffusion_model.", "model.diffusion_model.", "text_encoders.")
 
 
 def _speaks(view: KeyView) -> bool:
-    return view.count(*_PREFIXES) > 0 or any(key.startswith(_PREFIXES) for key in view.rest)
+    return view.count(*_PREFIXES) > 0
 
 
 COMFYUI = Dialect("comfyui", "ComfyUI, ai-toolkit, diffusion-pipe", _speaks)

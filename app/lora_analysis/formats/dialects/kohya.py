@@ -8,7 +8,7 @@ _PREFIXES = ("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_", "lora_te3_", "o
 
 
 def _speaks(view: KeyView) -> bool:
-    return view.count(*_PREFIXES) > 0 or any(key.startswith(_PREFIXES) for key in view.rest)
+    return view.count(*_PREFIXES) > 0
 
 
 KOHYA = Dialect("kohya", "kohya sd-scripts, musubi-tuner, LyCORIS", _speaks)
