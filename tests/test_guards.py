@@ -19,7 +19,18 @@ MODULES = {path.relative_to(PACKAGE).with_suffix("").as_posix(): path for path i
 
 # Lower layers know nothing of higher ones; linalg and formats do not know each other.
 BASE = {"errors", "text", "json_ready", "timestamps", "adapter"}
-USE_CASES = {"delta", "demo", "doctor", "inspection", "metadata", "metadata_export", "resizing"}
+USE_CASES = {
+    "delta",
+    "demo",
+    "doctor",
+    "inspection",
+    "metadata",
+    "metadata_export",
+    "resizer",
+    "resizing",
+    "merging",
+    "spectra",
+}
 MAY_IMPORT = {
     "text": set(),
     "timestamps": set(),
@@ -36,6 +47,9 @@ MAY_IMPORT = {
     "demo": BASE | {"formats"},
     "doctor": BASE | {"__init__"},
     "resizing": BASE | {"formats", "linalg", "delta", "__init__"},
+    "resizer": BASE | {"background", "formats", "resizing", "merging"},
+    "merging": BASE | {"formats", "linalg", "resizing", "__init__"},
+    "spectra": BASE | {"formats", "linalg"},
     "cli": BASE | {"formats", "__init__"} | USE_CASES,
 }
 HEAVY = {"numpy", "ml_dtypes", "torch", "matplotlib", "seaborn", "sklearn", "scipy", "fastapi", "pydantic", "rich"}

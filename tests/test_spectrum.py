@@ -18,6 +18,7 @@ def test_equal_values_have_every_rank_equal_to_their_number(count):
     found = summarise(np.full(count, 0.25))
     assert [getattr(found, name) for name in RANKS] == pytest.approx([count] * 4)
     assert found.numerical_rank == found.count == count
+    assert found.smallest_relative == 1.0
     assert (found.rank_90, found.rank_99) == (int(np.ceil(0.9 * count)), int(np.ceil(0.99 * count)))
 
 
@@ -30,7 +31,7 @@ def test_a_worked_example():
     assert found.stable_rank == pytest.approx(10 / 9)
     assert found.participation_ratio == pytest.approx(100 / 82)
     assert found.frobenius_norm == pytest.approx(10**0.5)
-    assert (found.largest, found.nuclear_norm) == (3.0, 4.0)
+    assert (found.largest, found.smallest_relative, found.nuclear_norm) == (3.0, 0.0, 4.0)
     assert (found.count, found.numerical_rank) == (3, 2)
     assert (found.rank_90, found.rank_95, found.rank_99) == (1, 2, 2)
 

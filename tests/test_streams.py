@@ -188,6 +188,23 @@ def test_the_default_is_one_worker_per_core_this_process_may_use():
     assert 1 <= available_cores() <= (os.cpu_count() or 1)
 
 
+NUMPY_IN_THE_WORKER = """
+from lora_analysis.linalg.streams import map_layers
+def work(_):
+    import numpy
+    from threadpoolctl import threadpool_info
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+print(*map_layers(work, range(2)))
+"""
+
+
+def test_linear_algebra_that_a_worker_loads_has_one_thread_too():
+    done = subprocess.run(
+        [sys.executable, "-c", NUMPY_IN_THE_WORKER], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == ["{1}", "{1}"]
+
+
 INTERRUPTED = """
 import signal, sys, time
 from lora_analysis.linalg.streams import map_layers

@@ -22,19 +22,25 @@ if TYPE_CHECKING:  # type checkers and editors see ordinary imports
     from .formats import open_adapter as open  # noqa: A004, F401  a public name of the package, as in gzip.open
     from .metadata import LoraMetadataExtractor as LoraMetadataExtractor
     from .metadata import inspect as inspect
-    from .spectra import Spectrum as Spectrum
-    from .spectra import spectrum as spectrum
+    from .resizer import LoraResizer as LoraResizer
+    from .resizer import plan_resize as plan_resize
+    from .resizer import resize as resize
+    from .spectra.calculation import spectrum as spectrum
+    from .spectra.values import Spectrum as Spectrum
 
 _HOME = {
     "Adapter": ("adapter", "Adapter"),
     "Layer": ("adapter", "Layer"),
     "LoraAnalysisError": ("errors", "LoraAnalysisError"),
     "LoraMetadataExtractor": ("metadata", "LoraMetadataExtractor"),
-    "Spectrum": ("spectra", "Spectrum"),
+    "LoraResizer": ("resizer", "LoraResizer"),
+    "Spectrum": ("spectra.values", "Spectrum"),
     "inspect": ("metadata", "inspect"),
     "materialise": ("delta", "materialise"),
     "open": ("formats", "open_adapter"),
-    "spectrum": ("spectra", "spectrum"),  # no module may take this name: importing it would replace the function
+    "plan_resize": ("resizer", "plan_resize"),
+    "resize": ("resizer", "resize"),  # no module has this name: importing it would hide the function
+    "spectrum": ("spectra.calculation", "spectrum"),  # no module has this name: importing it would hide the function
 }
 __all__ = sorted(_HOME)
 

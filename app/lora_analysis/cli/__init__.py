@@ -17,7 +17,10 @@ from .demo import demo
 from .doctor import doctor
 from .exits import exit_code
 from .inspect import inspect
+from .merge import merge
 from .output import complain, emit
+from .resize import resize
+from .spectrum import spectrum
 
 __all__ = ["build_app", "main"]
 
@@ -29,6 +32,7 @@ Examples:
   lora demo demo-library                     a small library to try things on
   lora inspect adapter.safetensors           one file, for reading
   lora inspect ~/loras --jsonl > loras.jsonl a folder, for a program
+  lora merge a.safetensors:0.7 b.safetensors:0.3 -o c.safetensors
 """
 
 
@@ -54,7 +58,7 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(help=_HELP)(_root)
-    for command in (inspect, check, demo, doctor, version):
+    for command in (inspect, check, spectrum, resize, merge, demo, doctor, version):
         app.command()(command)
     return app
 

@@ -26,11 +26,12 @@ class Row(NamedTuple):
     code: Exit
     complaint: str | None
     severity: str | None  # of the worst finding
+    readable: bool
 
 
 def row_of(outcome: Outcome) -> Row:
     """Condense an outcome; runs in the workers."""
-    return Row(_cells(outcome), outcome.code, outcome.complaint, _worst(outcome))
+    return Row(_cells(outcome), outcome.code, outcome.complaint, _worst(outcome), outcome.document is not None)
 
 
 def _cells(outcome: Outcome) -> tuple[str, ...]:
@@ -72,7 +73,7 @@ _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan", None: ""}
 
 
 def rich_table(rows: Sequence[Row]) -> RenderableType:
-    """All rows under one heading, paths below the folder they share; the worst finding colours the last cell."""
+    """All rows between the folder they share and their number; the worst finding colours the last cell."""
     from rich import box
     from rich.console import Group
     from rich.table import Table
@@ -87,19 +88,25 @@ def rich_table(rows: Sequence[Row]) -> RenderableType:
         name, *middle, last = row.cells
         cells = (shown(name.removeprefix(shared), limit=300), *(shown(cell, limit=60) for cell in middle))
         table.add_row(*cells, shown(last, _STYLES[row.severity], limit=60))
-    unreadable = sum(not row.cells[1] for row in rows)
-    footer = wording.quantity(len(rows), "adapter") + (f", {unreadable} not readable" if unreadable else "")
-    return (
-        Group(shown(shared, "dim", limit=300), table, shown(footer, "dim")) if shared else Group(table, shown(footer))
+    header = [shown(shared, "dim", limit=300)] if shared else []
+    return Group(*header, table, shown(_footer(rows), "dim"))
+
+
+def _footer(rows: Sequence[Row]) -> str:
+    unreadable = sum(not row.readable for row in rows)
+    return wording.sentence(
+        [wording.quantity(len(rows), "adapter"), f"{unreadable} not readable" if unreadable else None]
     )
 
 
 def shared_folder(paths: Sequence[str]) -> str:
     """The folder above all ``paths``, with its separator; empty where there is none or only one path."""
     folders = {os.path.dirname(path) for path in paths}
+    # commonpath refuses a mix of absolute and relative paths.
     if len(paths) < 2 or "" in folders or len({os.path.isabs(folder) for folder in folders}) > 1:
         return ""
-    return os.path.join(os.path.commonpath(folders), "") if os.path.commonpath(folders) else ""
+    common = os.path.commonpath(folders)
+    return os.path.join(common, "") if common else ""
 
 
 def markdown_table(rows: Iterable[Row]) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 TOP_TAGS = 12
 TOP_KEYS = 10
 MAX_FINDINGS = 50
+Row = tuple[str, "str | Text"]  # label and value
 _SEVERITY_STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 
 
@@ -72,9 +73,6 @@ def _facts(document: dict[str, Any], *, all_tags: bool) -> Table:
     for label, value in rows:
         table.add_row(label, value if not isinstance(value, str) else shown(value, limit=20_000))
     return table
-
-
-Row = tuple[str, "str | Text"]
 
 
 def _identity(model: dict[str, Any]) -> Iterator[Row]:

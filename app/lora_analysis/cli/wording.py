@@ -10,21 +10,16 @@ MAX_BARS = 16
 
 
 def size(count: int | None) -> str:
-    """Bytes in decimal units, as file managers and model sites count: ``1.7 MB``."""
+    """Bytes in decimal units, as file managers and model sites count, to three digits: ``1.73 MB``."""
     if count is None:
         return "?"
-    value = float(count)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if value < 1000 or unit == "GB":
-            return (
-                f"{value:.0f} {unit}"
-                if unit == "bytes"
-                else f"{value:.3g} {unit}"
-                if value < 100
-                else f"{value:.0f} {unit}"
-            )
-        value /= 1000
-    raise AssertionError("the loop ends at GB")
+    if count < 1000:
+        return quantity(count, "byte")
+    value, unit = count / 1000, "kB"
+    for larger in ("MB", "GB"):
+        if value >= 999.5:
+            value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if value >= 99.5 else f"{value:.3g} {unit}"
 
 
 def quantity(count: int, noun: str) -> str:

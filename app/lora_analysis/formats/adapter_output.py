@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,7 @@ def write_adapter(
     config: Mapping[str, Any] | None = None,
     *,
     overwrite: bool = False,
+    late_metadata: Callable[[], Mapping[str, str]] | None = None,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
 ) -> WriteReport:
@@ -106,31 +108,52 @@ def write_adapter(
 
     Raises: as ``write_safetensors``. In every case what was there before is untouched.
     """
-    write = write_torch if place.is_torch else write_safetensors
+    if place.is_torch:
+        write = partial(write_torch, overwrite=overwrite, progress=progress, cancel=cancel)
+    else:
+        write = partial(
+            write_safetensors, overwrite=overwrite, late_metadata=late_metadata, progress=progress, cancel=cancel
+        )
 
     def write_weights(path: Path) -> WriteReport:
-        return write(path, tensors, chunks, metadata, overwrite=overwrite, progress=progress, cancel=cancel)
+        return write(path, tensors, chunks, metadata)
 
     if place.config is None:
         return write_weights(place.weights)
     document = dumps(dict(config or {}), indent=2).encode() + b"\n"
-    if not place.is_new_folder:
-        with atomic_file(place.config, overwrite=overwrite) as file:  # takes its name after the weights took theirs
-            file.write(document)
-            return write_weights(place.weights)
-    building = place.target.parent / f".lora-analysis-{os.urandom(8).hex()}.tmp"
-    with explained(os.fspath(place.target)):
+    if place.is_new_folder:
+        with _new_folder(place.target) as folder:
+            written = _write_pair(folder / place.weights.name, folder / CONFIG_NAME, document, write_weights)
+        return replace(written, path=os.fspath(place.weights))
+    return _write_pair(place.weights, place.config, document, write_weights, overwrite=overwrite)
+
+
+def _write_pair(
+    weights: Path,
+    config: Path,
+    document: bytes,
+    write_weights: Callable[[Path], WriteReport],
+    *,
+    overwrite: bool = False,
+) -> WriteReport:
+    with atomic_file(config, overwrite=overwrite) as file:  # takes its name after the weights took theirs
+        file.write(document)
+        return write_weights(weights)
+
+
+@contextmanager
+def _new_folder(target: Path) -> Iterator[Path]:
+    """A folder beside ``target`` that takes its name when the block ends, and vanishes if the block fails."""
+    building = target.parent / f".lora-analysis-{os.urandom(8).hex()}.tmp"
+    with explained(os.fspath(target)):
         building.mkdir()
     try:
-        with atomic_file(building / CONFIG_NAME, overwrite=False) as file:
-            file.write(document)
-            written = write_weights(building / place.weights.name)
-        _publish_folder(building, place.target)
+        yield building
+        _publish_folder(building, target)
     except BaseException:
         with suppress(OSError):  # the first error is the one to tell
             shutil.rmtree(building)
         raise
-    return replace(written, path=os.fspath(place.weights))
 
 
 def _publish_folder(building: Path, target: Path) -> None:

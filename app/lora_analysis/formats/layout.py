@@ -72,6 +72,15 @@ def data_size(tensors: Iterable[TensorPlan]) -> int:
     return sum(plan.nbytes for plan in tensors)
 
 
+def aligned(tensors: Iterable[TensorPlan]) -> list[TensorPlan]:
+    """Widest types first, otherwise the order given: every tensor then starts at a multiple of its item size.
+
+    The format asks for no alignment, but torch cannot view misaligned bytes, so the safetensors library and every
+    loader built on it depend on this order.
+    """
+    return sorted(tensors, key=lambda tensor: -BITS[tensor.dtype])
+
+
 def check_names(tensors: Iterable[TensorPlan]) -> None:
     """Raises: OptionError for a tensor name that repeats, is reserved, or is no Unicode text."""
     seen: set[str] = set()

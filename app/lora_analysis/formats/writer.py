@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..errors import OptionError
 from .atomic import AtomicFile, atomic_file
 from .chunks import Cancel, Progress, checked_chunks
 from .digests import DataDigest, requested_hashes
@@ -45,6 +46,7 @@ def write_safetensors(
     *,
     overwrite: bool = False,
     with_hashes: bool = True,
+    late_metadata: Callable[[], Mapping[str, str]] | None = None,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
 ) -> WriteReport:
@@ -55,7 +57,9 @@ def write_safetensors(
     export no buffer: pass ``array.view(numpy.uint8)``.
 
     A hash in ``metadata`` that holds its placeholder (see ``digests.request_hashes``) is filled in.
-    ``with_hashes`` also hashes the finished file, which reads it once more, from the page cache.
+    ``late_metadata`` is asked once all data is written, for metadata to write in place of ``metadata``; the header
+    has to be as long as before. ``with_hashes`` also hashes the finished file, which reads it once more, from the
+    page cache.
 
     Raises: OptionError for a plan or metadata that no file can hold; ShapeError for a buffer that is
     not what was planned; CancelledError; OutputError. In every case the old file is untouched.
@@ -63,18 +67,27 @@ def write_safetensors(
     header = header_bytes(tensors, metadata)
     size = len(header) + data_size(tensors)
     requested = requested_hashes(metadata)
-    digest = DataDigest(tensors, metadata) if with_hashes or requested else None
+    digest = DataDigest(tensors, metadata) if with_hashes or requested or late_metadata is not None else None
     with atomic_file(target, overwrite=overwrite, size_hint=size) as file:
         file.write(header)
         for data in checked_chunks(tensors, chunks, progress, cancel):
             file.write(data)
             if digest is not None:
                 digest.update(data)
-        if requested and digest is not None:
+        if late_metadata is not None:
+            metadata = late_metadata()
+        if digest is not None and (requested or late_metadata is not None):
             file.seek(0)
-            file.write(header_bytes(tensors, digest.filled(metadata)))
+            file.write(_of_length(len(header), header_bytes(tensors, digest.filled(metadata))))
         sha256 = file_sha256(file) if with_hashes else None
     return WriteReport(os.fspath(target), size, sha256, digest.hexdigest() if digest else None)
+
+
+def _of_length(length: int, header: bytes) -> bytes:
+    """Raises: OptionError where a header that replaces one of ``length`` bytes would overwrite data, or leave a gap."""
+    if len(header) != length:
+        raise OptionError(f"the late metadata makes a header of {len(header):,} bytes; {length:,} were set aside")
+    return header
 
 
 def file_sha256(file: AtomicFile) -> str:

@@ -63,12 +63,13 @@ def decompose(update: LowRank) -> Decomposition | None:
         return None
     scale = magnitude(update.scale)
     basis = gram_basis(up, down)
-    if basis is None or basis.lower is None or scale == 0.0:
+    if basis is None or basis.lower is None or basis.gram_up is None or scale == 0.0:
         return None
-    vectors = basis.vectors[:, ::-1]  # largest first
     values = np.sqrt(basis.eigenvalues[::-1])
-    left = (basis.lower @ vectors) * (copysign(1.0, update.scale) * np.sqrt(scale / values))
-    right = np.linalg.solve(basis.lower.T, vectors).T * np.sqrt(scale * values)[:, None]
+    columns = basis.lower @ basis.vectors[:, ::-1]  # L W, largest first
+    left = columns * (copysign(1.0, update.scale) * np.sqrt(scale / values))
+    # Wᵀ L⁻¹ = Λ⁻¹ (L W)ᵀ Gu, because Lᵀ Gu L W = W Λ. Cheaper than solving, and as good as the eigenvalues are.
+    right = columns.T @ basis.gram_up * (np.sqrt(scale * values) / values**2)[:, None]
     singular_values = finite(np.multiply, values, scale)
     if not all(_in_range(array) for array in (singular_values, left, right)):
         return None

@@ -43,6 +43,7 @@ class GramBasis(NamedTuple):
     eigenvalues: Float64Array  # (rank,) squares of the singular values, all positive
     vectors: Float64Array  # (rank, rank) W, columns
     lower: Float64Array | None  # (rank, rank) L; None for the identity, where there is no down
+    gram_up: Float64Array | None  # (rank, rank) Gu; None where there is no down
 
 
 def squared_singular_values(up: FloatArray, down: FloatArray | None) -> Float64Array | None:
@@ -66,7 +67,7 @@ def gram_basis(up: FloatArray, down: FloatArray | None) -> GramBasis | None:
     if problem is None:
         return None
     eigenvalues, vectors = np.linalg.eigh(problem.matrix)
-    return GramBasis(eigenvalues, vectors, problem.lower) if eigenvalues[0] >= problem.trusted else None
+    return GramBasis(eigenvalues, vectors, *problem[1:3]) if eigenvalues[0] >= problem.trusted else None
 
 
 def leading_vectors(
@@ -85,6 +86,7 @@ def leading_vectors(
 class _Eigenproblem(NamedTuple):
     matrix: Float64Array  # M
     lower: Float64Array | None  # L
+    gram_up: Float64Array | None  # Gu
     trusted: float  # the smallest eigenvalue to believe
 
 
@@ -92,7 +94,7 @@ def _eigenproblem(up: FloatArray, down: FloatArray | None) -> _Eigenproblem | No
     """None where the factors are not finite, out of range, or linearly dependent."""
     if down is None:
         matrix = gram(up.T if up.shape[0] >= up.shape[1] else up)  # the short side; vectors need the columns
-        return _Eigenproblem(matrix, None, TRUSTED * float(np.linalg.norm(matrix))) if _in_range(matrix) else None
+        return _Eigenproblem(matrix, None, None, TRUSTED * float(np.linalg.norm(matrix))) if _in_range(matrix) else None
     gram_up, gram_down = gram(up.T), gram(down)
     if not (_in_range(gram_up) and _in_range(gram_down)):
         return None
@@ -101,7 +103,7 @@ def _eigenproblem(up: FloatArray, down: FloatArray | None) -> _Eigenproblem | No
     except np.linalg.LinAlgError:
         return None
     bound = float(np.linalg.norm(gram_up) * np.linalg.norm(gram_down))
-    return _Eigenproblem(lower.T @ gram_up @ lower, lower, TRUSTED * bound)
+    return _Eigenproblem(lower.T @ gram_up @ lower, lower, gram_up, TRUSTED * bound)
 
 
 def _in_range(matrix: Float64Array) -> bool:

@@ -19,18 +19,18 @@ class SpectrumSummary:
     """Measures of one layer's singular values. Where all of them are zero, so are all measures."""
 
     count: int  # singular values the factors can give
-    numerical_rank: int  # singular values above count * 2**-52 * the largest
-    largest: float  # σ₁, the spectral norm, in weight units
-    smallest_relative: float  # σₙ / σ₁, 0 to 1
-    frobenius_norm: float  # √Σσ²
-    nuclear_norm: float  # Σσ
-    effective_rank: float  # see effective_rank
-    energy_effective_rank: float
-    stable_rank: float
-    participation_ratio: float
-    rank_90: int  # smallest rank that keeps 90 % of the energy Σσ²
-    rank_95: int
-    rank_99: int
+    numerical_rank: int = 0  # singular values above count * 2**-52 * the largest
+    largest: float = 0.0  # σ₁, the spectral norm, in weight units
+    smallest_relative: float = 0.0  # σₙ / σ₁, 0 to 1
+    frobenius_norm: float = 0.0  # √Σσ²
+    nuclear_norm: float = 0.0  # Σσ
+    effective_rank: float = 0.0  # see effective_rank
+    energy_effective_rank: float = 0.0
+    stable_rank: float = 0.0
+    participation_ratio: float = 0.0
+    rank_90: int = 0  # smallest rank that keeps 90 % of the energy Σσ²
+    rank_95: int = 0
+    rank_99: int = 0
 
     def to_dict(self) -> dict[str, float]:
         return asdict(self)
@@ -40,7 +40,7 @@ def summarise(singular_values: Float64Array) -> SpectrumSummary:
     """All measures of a spectrum, largest value first."""
     largest = float(singular_values[0]) if len(singular_values) else 0.0
     if largest == 0.0:
-        return SpectrumSummary(len(singular_values), 0, *[0.0] * 8, 0, 0, 0)
+        return SpectrumSummary(len(singular_values))
     relative = singular_values / largest
     return SpectrumSummary(
         count=len(singular_values),

@@ -16,6 +16,7 @@ from itertools import islice
 from threading import Lock
 from typing import TypeVar
 
+import numpy as np  # noqa: F401  # loads the BLAS: one that a worker loads after the limit is set keeps all its threads
 from threadpoolctl import ThreadpoolController
 
 from ..errors import CancelledError, OptionError

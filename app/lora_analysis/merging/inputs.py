@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import NamedTuple
 
-from ..adapter import Adapter, Layer
+from ..adapter import Adapter, Layer, TensorInfo
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +30,12 @@ class Share(NamedTuple):
 
     input: int  # its number, from 0
     weight: float
+    adapter: Adapter
     layer: Layer
+
+    def infos(self) -> dict[str, TensorInfo]:
+        """Header entries of the layer's tensors, by role."""
+        return {role: self.adapter.source.tensors[key] for role, key in self.layer.keys.items()}
 
 
 def shares_by_layer(inputs: Sequence[MergeInput]) -> dict[str, list[Share]]:
@@ -38,8 +43,13 @@ def shares_by_layer(inputs: Sequence[MergeInput]) -> dict[str, list[Share]]:
     union: dict[str, list[Share]] = {}
     for number, item in enumerate(inputs):
         for name, layer in item.adapter.layers.items():
-            union.setdefault(name, []).append(Share(number, item.weight, layer))
+            union.setdefault(name, []).append(Share(number, item.weight, item.adapter, layer))
     return union
+
+
+def summed_together(shares: Sequence[Share]) -> list[Share]:
+    """Those that change the weight. A module that is only a bias counts where no holder has more."""
+    return [share for share in shares if share.layer.kind != "bias"] or list(shares)
 
 
 def data_sha256(adapter: Adapter) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ..adapter import Layer
 from ..errors import OpaqueUpdateError, OptionError, ShapeError, UnknownDialectError
 from ..formats.families import LABELS, UNKNOWN
-from .inputs import MergeInput, Share, shares_by_layer
+from .inputs import MergeInput, Share, shares_by_layer, summed_together
 from .options import MergeOptions
 
 _SPARSE = "sparse_values"
@@ -122,8 +122,8 @@ def _require_common_layers(inputs: Sequence[MergeInput], union: Mapping[str, Seq
             other = inputs[0 if number else 1]
             names = [next(iter(one.adapter.layers)) for one in (item, other)]
             raise OptionError(
-                f"{item.name} ({item.adapter.dialect}) shares no layer with the others: it has {names[0]}, {other.name} "
-                f"({other.adapter.dialect}) has {names[1]}. Convert one first, or ask for --allow-disjoint"
+                f"{item.name} ({item.adapter.dialect}) shares no layer with the others: it has {names[0]}, "
+                f"{other.name} ({other.adapter.dialect}) has {names[1]}. Convert one first, or ask for --allow-disjoint"
             )
 
 
@@ -160,9 +160,9 @@ def _adds_nothing(share: Share) -> str | None:
 
 
 def _require_equal_shapes(inputs: Sequence[MergeInput], layers: Mapping[str, Sequence[Share]]) -> None:
-    for name, shares in layers.items():
-        first = shares[0]
-        for share in shares[1:]:
+    for name, holders in layers.items():
+        first, *others = summed_together(holders)
+        for share in others:
             difference = _difference(first.layer, share.layer)
             if difference:
                 raise ShapeError(f"{name}: {difference} in {inputs[first.input].name} and {inputs[share.input].name}")

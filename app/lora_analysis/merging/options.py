@@ -62,6 +62,42 @@ class MergeOptions:
         return stated
 
 
+def merge_options(
+    *,
+    rank: int | None = None,
+    energy: float | None = None,
+    size_bytes: float | None = None,
+    error: float | None = None,
+    **fields: Any,
+) -> MergeOptions:
+    """Options from plain values: at most one way to choose ranks, and the other fields of :class:`MergeOptions`.
+
+    ``energy`` is kept in every layer, a fraction; ``error`` is the relative error of the whole, 0 to 1.
+    Raises: OptionError for more than one way, an impossible value, or a field that does not exist.
+    """
+    from ..linalg.rank import RankChoice
+
+    ways = {"--rank": rank, "--energy": energy, "--size": size_bytes, "--error": error}
+    stated = [name for name, value in ways.items() if value is not None]
+    if len(stated) > 1:
+        raise OptionError(f"{' and '.join(stated)} all choose ranks; give one")
+    if rank is not None:
+        if isinstance(rank, bool) or not isinstance(rank, int):
+            raise OptionError(f"rank {rank!r} was asked for; a rank is a whole number of at least 1")
+        fields["choice"] = RankChoice("fixed", rank)
+    elif energy is not None:
+        fields["choice"] = RankChoice("energy", energy)
+    elif size_bytes is not None:
+        fields["budget"] = Budget("size", size_bytes)
+    elif error is not None:
+        fields["budget"] = Budget("error", error)
+    unknown = fields.keys() - MergeOptions.__dataclass_fields__
+    if unknown:
+        known = ", ".join(MergeOptions.__dataclass_fields__)
+        raise OptionError(f"a merge has no option {', '.join(sorted(unknown))}; its options are {known}")
+    return MergeOptions(**fields)
+
+
 def effective_weights(weights: Sequence[float], *, normalize: bool) -> tuple[float, ...]:
     """The weights that act: as given, or divided by their sum.
 

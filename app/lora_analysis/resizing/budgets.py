@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from math import prod
+from collections.abc import Callable, Iterable, Sequence
+from math import prod, sqrt
+from typing import TYPE_CHECKING
 
-from ..adapter import Adapter
+from ..adapter import Adapter, TensorInfo
 from ..errors import OptionError
 from ..formats.dtypes import BITS
 from ..formats.spelling import KEPT_ROLES
 from ..linalg.budget import Bidder, RankBounds, ranks_within_cost, ranks_within_error
 from .candidate import Candidate
-from .options import Budget, ResizeOptions
+from .options import ResizeOptions
+
+if TYPE_CHECKING:
+    from ..linalg.floats import Float64Array
 
 SizeOf = Callable[[Sequence[int]], int]  # exact bytes of the file that these ranks give
 
@@ -26,31 +30,68 @@ def ranks_for_budget(
     budget = options.budget
     assert budget is not None  # the caller asks for a budget only where there is one
     bounds = RankBounds(options.floor, options.cap)
-    bidders = [_bidder(candidate, budget) for candidate in candidates]
     if budget.kind == "error":
-        return ranks_within_error(bidders, budget.limit, bounds)
-    resized = _resized_keys(candidates)
+        return ranks_within_error([_by_parameters(candidate) for candidate in candidates], budget.limit, bounds)
     if budget.kind == "parameters":
-        others = sum(prod(info.shape) for key, info in adapter.source.tensors.items() if key not in resized)
-        return ranks_within_cost(bidders, budget.limit - others, bounds)
-    fixed = sum(info.nbytes for key, info in adapter.source.tensors.items() if key not in resized)
-    return _ranks_within_size(bidders, budget.limit, fixed, bounds, size_of)
+        others = sum(prod(info.shape) for info in _other_tensors(adapter, candidates))
+        return ranks_within_cost([_by_parameters(one) for one in candidates], budget.limit - others, bounds)
+    fixed = sum(info.nbytes for info in _other_tensors(adapter, candidates))
+    return _ranks_within_size([_by_bytes(one) for one in candidates], budget.limit, fixed, bounds, size_of)
 
 
-def _bidder(candidate: Candidate, budget: Budget) -> Bidder:
-    layer = candidate.layer
+def ranks_for_recipe(
+    adapter: Adapter, options: ResizeOptions, candidates: Sequence[Candidate], size_of: SizeOf
+) -> Sequence[int]:
+    """Ranks that keep what scores highest: all above a threshold, or as much as fits a file size.
+
+    Raises: OptionError where even the smallest ranks do not fit.
+    """
+    recipe = options.recipe
+    assert recipe is not None  # the caller asks for a recipe only where there is one
+    bounds = RankBounds(options.floor, options.cap)
+    scored = [recipe.scored(candidate) for candidate in candidates]
+    if recipe.threshold is not None:
+        return [_count_above(values, 10.0**recipe.threshold, bounds) for values in scored]
+    assert recipe.size is not None  # one of the two is set
+    bidders = []
+    for candidate, values in zip(candidates, scored, strict=True):
+        cost = _by_bytes(candidate).cost
+        # The auction orders by value² / cost; with the root of the cost in the value that is the order of scores.
+        bidders.append(Bidder(values * sqrt(cost), cost))
+    fixed = sum(info.nbytes for info in _other_tensors(adapter, candidates))
+    return _ranks_within_size(bidders, recipe.size, fixed, bounds, size_of)
+
+
+def _count_above(values: Float64Array, threshold: float, bounds: RankBounds) -> int:
+    count = max(int((values >= threshold).sum()), bounds.floor)
+    return min(count, bounds.cap or count, len(values))
+
+
+def _by_parameters(candidate: Candidate) -> Bidder:
     assert candidate.spectrum is not None  # a budget asks for every spectrum first
-    sizes = [prod(shape) for shape in candidate.spelling.shapes(layer.shape or (), 1)]
-    if budget.kind != "size":
-        return Bidder(candidate.spectrum, float(sum(sizes)))
-    bits = sum(size * BITS[dtype] for size, dtype in zip(sizes, candidate.dtypes, strict=True))
+    return Bidder(candidate.spectrum, float(sum(values_per_rank(candidate))))
+
+
+def _by_bytes(candidate: Candidate) -> Bidder:
+    assert candidate.spectrum is not None
+    bits = sum(
+        count * BITS[dtype] for count, dtype in zip(values_per_rank(candidate), candidate.dtypes, strict=True)
+    )  # fmt: skip
     return Bidder(candidate.spectrum, bits / 8)
 
 
-def _resized_keys(candidates: Sequence[Candidate]) -> set[str]:
-    return {
+def values_per_rank(candidate: Candidate) -> tuple[int, int]:
+    """Stored values that one rank costs in down and in up."""
+    down, up = candidate.spelling.shapes(candidate.layer.shape or (), 1)
+    return prod(down), prod(up)
+
+
+def _other_tensors(adapter: Adapter, candidates: Iterable[Candidate]) -> Iterable[TensorInfo]:
+    """Tensors whose size no rank changes."""
+    resized = {
         key for candidate in candidates for role, key in candidate.layer.keys.items() if role not in KEPT_ROLES
     }  # fmt: skip
+    return (info for key, info in adapter.source.tensors.items() if key not in resized)
 
 
 def _ranks_within_size(
@@ -62,10 +103,12 @@ def _ranks_within_size(
     fixed tensors, and what the exact size then exceeds the limit by is taken from them, until it fits.
     """
     room = limit - fixed
-    while room > 0:
+    least = sum(bidder.cost * min(bounds.floor, len(bidder.singular_values)) for bidder in bidders)
+    while room >= least:
         ranks = ranks_within_cost(bidders, room, bounds)
         excess = size_of(ranks) - limit
         if excess <= 0:
             return ranks
         room -= excess
-    raise OptionError(f"{limit:,.0f} bytes were asked for; the file needs more without any factor")
+    smallest = size_of([min(bounds.floor, len(bidder.singular_values)) for bidder in bidders])
+    raise OptionError(f"{limit:,.0f} bytes were asked for; the smallest ranks make a file of {smallest:,} bytes")

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import copysign, sqrt
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from ..adapter import FloatArray, Layer, LowRank, Stacked, Update
-from ..errors import LoraAnalysisError, NonFiniteError
+from ..errors import LoraAnalysisError
 from ..formats.encoding import encode
 from ..linalg import products, svd
-from ..linalg.floats import Float64Array, widen
+from ..linalg.decomposition import Decomposition, decompose
+from ..linalg.floats import Float64Array, Precision, widen
 from .plan import LayerPlan
+from .rounding import Loss, distance
+
+Decompositions: TypeAlias = tuple[Decomposition | None, ...]  # one per matrix of the layer
+
+
+class Analysis(NamedTuple):
+    """What a plan wants to know of a layer."""
+
+    spectrum: Float64Array  # largest first, scale included; see ``pooled``
+    decompositions: Decompositions
 
 
 class Written(NamedTuple):
-    """A layer's stored factors and what storing them cost."""
+    """A layer's stored tensors and what storing them cost."""
 
     arrays: dict[str, FloatArray]  # by tensor name
     norm: float  # of the old delta
@@ -25,28 +36,53 @@ class Written(NamedTuple):
     error: float  # of what is stored, against the old delta
 
 
-def spectrum(layer: Layer) -> Float64Array:
-    """Singular values of a layer's delta, largest first; of all experts together where there are several.
+def analyse(layer: Layer) -> Analysis:
+    """Singular values of a layer's delta, and what it takes to truncate it.
 
     Raises: NonFiniteError naming the layer, and what reading may raise.
     """
-    with_name = _Named(layer)
-    with with_name:
-        values = [products.singular_values(part) for part in parts_of(layer.update())]
-    return values[0] if len(values) == 1 else np.sort(np.concatenate(values))[::-1]
+    with _Named(layer):
+        parts = parts_of(layer.update())
+        decompositions = tuple(_decomposed(part) for part in parts)
+        spectra = [
+            products.singular_values(part) if found is None else found.singular_values
+            for part, found in zip(parts, decompositions, strict=True)
+        ]
+        return Analysis(pooled(spectra), decompositions)
+
+
+def pooled(spectra: Sequence[Float64Array]) -> Float64Array:
+    """One spectrum for experts that share a rank: ``s_k = sqrt(sum over experts of σ_k²)``.
+
+    Keeping rank k in every expert drops exactly ``sum of s_j² for j > k``, so rules and budgets hold as they are.
+    """
+    if len(spectra) == 1:
+        return spectra[0]
+    squares = np.zeros(max(len(spectrum) for spectrum in spectra))
+    for spectrum in spectra:
+        squares[: len(spectrum)] += spectrum**2
+    return np.sqrt(squares)
+
+
+def cut_error(layer: Layer, rank: int) -> float:
+    """Norm of what is lost where factors are cut to ``rank`` as they stand. Raises: as ``analyse``."""
+    with _Named(layer):
+        rests = [_rest(products.factors(part), rank) for part in parts_of(layer.update())]
+        return sqrt(sum(float(np.sum(svd.singular_values(rest) ** 2)) for rest in rests if rest is not None))
+
+
+def rewrite(layer: Layer, plan: LayerPlan, decompositions: Decompositions | None = None) -> Written:
+    """The tensors that hold the layer after the plan. Raises: NonFiniteError naming the layer."""
+    with _Named(layer):
+        parts = parts_of(layer.update())
+        known = decompositions or (None,) * len(parts)
+        made = [_new_factors(part, plan, found) for part, found in zip(parts, known, strict=True)]
+        return _store(layer, plan, parts, made)
 
 
 def parts_of(update: Update) -> Sequence[Update]:
     """The matrices of an update: itself, or one per expert."""
     return update.parts if isinstance(update, Stacked) else (update,)
-
-
-def rewrite(layer: Layer, plan: LayerPlan) -> Written:
-    """The tensors that hold the layer after the plan. Raises: NonFiniteError naming the layer."""
-    with _Named(layer):
-        parts = parts_of(layer.update())
-        made = [_NEW_FACTORS[plan.action](part, plan) for part in parts]
-        return _store(plan, [factors for factors, _ in made], [loss for _, loss in made])
 
 
 class _Named:
@@ -62,34 +98,47 @@ class _Named:
             raise type(error)(f"{self._layer.name}: {error.message}") from error
 
 
-class _Loss(NamedTuple):
-    norm: float
-    dropped: float
+# -- new factors -------------------------------------------------------------------------------------
 
 
-# -- new factors, in float64 or as stored, with scale 1 unless the plan keeps them as they are -----------------
+class _Made(NamedTuple):
+    factors: LowRank  # as calculated or as stored, with the scale they have
+    norm: float  # of the old delta
+    loss: Loss
 
 
-def _truncated(update: Update, plan: LayerPlan) -> tuple[LowRank, _Loss]:
+def _new_factors(update: Update, plan: LayerPlan, found: Decomposition | None) -> _Made:
     rank = plan.new_rank or 1
-    made = products.truncate(update, rank)
-    factors = made.factors if made.factors.rank == rank else _padded(made.factors, rank)
-    return factors, _Loss(float(np.linalg.norm(made.singular_values)), made.error)
-
-
-def _cut(update: Update, plan: LayerPlan) -> tuple[LowRank, _Loss]:
-    """The first components as they stand in the file: cheap, and as good as their order."""
-    factors, rank = products.factors(update), plan.new_rank or 1
-    rest = LowRank(factors.up[:, rank:], factors.down[rank:], factors.scale)
-    dropped = float(np.linalg.norm(svd.singular_values(rest)))
-    kept = LowRank(factors.up[:, :rank], factors.down[:rank], factors.scale, factors.kernel)
-    return kept, _Loss(float(np.linalg.norm(svd.singular_values(factors))), dropped)
-
-
-def _unchanged(update: Update, plan: LayerPlan) -> tuple[LowRank, _Loss]:
+    if plan.action == "truncate":
+        return _truncated(update, rank, found or _decomposed(update))
     factors = products.factors(update)
-    rank = max(plan.new_rank or factors.rank, factors.rank)
-    return _padded(factors, rank), _Loss(float(np.linalg.norm(svd.singular_values(factors))), 0.0)
+    norm = float(np.linalg.norm(svd.singular_values(factors)))
+    if plan.action == "cut":
+        kept = LowRank(factors.up[:, :rank], factors.down[:rank], factors.scale, factors.kernel)
+        return _Made(kept, norm, Loss(rest=_rest(factors, rank)))
+    return _Made(_padded(factors, rank), norm, Loss())
+
+
+def _decomposed(update: Update) -> Decomposition | None:
+    return decompose(update) if isinstance(update, LowRank) else None
+
+
+def _truncated(update: Update, rank: int, found: Decomposition | None) -> _Made:
+    if found is not None:
+        assert isinstance(update, LowRank)  # nothing else is decomposed
+        factors, values = found.truncate(update, rank), found.singular_values
+    else:
+        made = products.truncate(update, rank)
+        factors, values = made.factors, made.singular_values
+    dropped = float(np.linalg.norm(values[rank:]))
+    return _Made(_padded(factors, rank), float(np.linalg.norm(values)), Loss(dropped=dropped))
+
+
+def _rest(factors: LowRank, rank: int) -> LowRank | None:
+    """The components beyond ``rank`` as they stand in the file."""
+    if rank >= factors.rank:
+        return None
+    return LowRank(factors.up[:, rank:], factors.down[rank:], factors.scale, factors.kernel)
 
 
 def _padded(factors: LowRank, rank: int) -> LowRank:
@@ -101,25 +150,33 @@ def _padded(factors: LowRank, rank: int) -> LowRank:
     return LowRank(up, down, factors.scale, factors.kernel)
 
 
-_NEW_FACTORS = {"truncate": _truncated, "cut": _cut, "pad": _unchanged, "cast": _unchanged}
+# -- storing -----------------------------------------------------------------------------------------
 
 
-# -- storing ------------------------------------------------------------------------------------------
-
-
-def _store(plan: LayerPlan, factors: Sequence[LowRank], losses: Sequence[_Loss]) -> Written:
+def _store(layer: Layer, plan: LayerPlan, parts: Sequence[Update], made: Sequence[_Made]) -> Written:
     """Round to the output's types once, and measure what that adds."""
     assert plan.spelling is not None  # a plan that changes a layer says how to spell it
     names = plan.spelling.names
     dtypes = {tensor.name: tensor.dtype for tensor in plan.tensors}
-    scaled = [_with_scale(part, plan.scale) for part in factors]
-    down, up = plan.spelling.arrays(scaled)
-    arrays = {name: encode(array, dtypes[name], name) for name, array in ((names.down, down), (names.up, up))}
-    rounding = [_rounding_error(part, plan, dtypes) for part in scaled]
-    dropped = sqrt(sum(loss.dropped**2 for loss in losses))
-    # Orthogonal to what was dropped up to second order in the rounding, so the squares add.
-    error = sqrt(dropped**2 + sum(value**2 for value in rounding))
-    return Written(arrays, sqrt(sum(loss.norm**2 for loss in losses)), dropped, error)
+    exact = [_with_scale(one.factors, plan.scale) for one in made]
+    stored = [
+        LowRank(
+            encode(factors.up, dtypes[names.up], names.up),
+            encode(factors.down, dtypes[names.down], names.down),
+            factors.scale,
+            factors.kernel,
+        )
+        for factors in exact
+    ]
+    down, up = plan.spelling.arrays(stored)
+    arrays = {names.down: np.ascontiguousarray(down), names.up: np.ascontiguousarray(up)}
+    arrays |= _scaled_bias(layer, plan, dtypes)
+    errors = [
+        distance(part, one.norm, wanted, found, one.loss)
+        for part, one, wanted, found in zip(parts, made, exact, stored, strict=True)
+    ]
+    before = sqrt(sum(one.loss.norm**2 for one in made))
+    return Written(arrays, sqrt(sum(one.norm**2 for one in made)), before, sqrt(sum(error**2 for error in errors)))
 
 
 def _with_scale(factors: LowRank, scale: float) -> LowRank:
@@ -128,25 +185,17 @@ def _with_scale(factors: LowRank, scale: float) -> LowRank:
     if ratio == 1.0:
         return factors
     root = sqrt(abs(ratio))
-    up = widen(factors.up) * copysign(root, ratio)
-    return LowRank(up, widen(factors.down) * root, scale, factors.kernel)
+    precision: Precision = "float32" if factors.up.dtype == np.float32 else "float64"
+    up, down = widen(factors.up, precision), widen(factors.down, precision)
+    # Python numbers do not widen float32 arrays.
+    return LowRank(up * copysign(root, ratio), down * root, scale, factors.kernel)
 
 
-def _rounding_error(exact: LowRank, plan: LayerPlan, dtypes: dict[str, str]) -> float:
-    """Frobenius norm of ``scale * (up @ down - stored up @ stored down)`` without forming either product.
-
-    With ``u = stored - exact`` for both factors the difference is ``[u_up, up] @ [stored down; u_down]``.
-    """
-    assert plan.spelling is not None
-    names = plan.spelling.names
-    up, down = widen(exact.up), widen(exact.down)
-    stored_up = widen(encode(exact.up, dtypes[names.up], names.up))
-    stored_down = widen(encode(exact.down, dtypes[names.down], names.down))
-    if np.array_equal(up, stored_up) and np.array_equal(down, stored_down):
-        return 0.0
-    left = np.concatenate([stored_up - up, up], axis=1)
-    right = np.concatenate([stored_down, stored_down - down])
-    square = float(np.sum((left.T @ left) * (right @ right.T)))
-    if not np.isfinite(square):
-        raise NonFiniteError("the rounded factors overflow")
-    return abs(plan.scale) * sqrt(max(square, 0.0))
+def _scaled_bias(layer: Layer, plan: LayerPlan, dtypes: dict[str, str]) -> dict[str, FloatArray]:
+    """The bias that is scaled like the factors, where their scale changes."""
+    key = layer.keys.get("up_bias")
+    if key is None or key not in plan.calculated:
+        return {}
+    bias = layer.bias()
+    assert bias is not None  # the layer has the tensor
+    return {key: encode(widen(bias.values) * (bias.scale / plan.scale), dtypes[key], key)}

@@ -17,6 +17,7 @@ from .options import ResizeOptions
 
 if TYPE_CHECKING:
     from ..formats.spelling import Spelling
+    from .calculation import Decompositions
 
 Action = Literal["truncate", "cut", "pad", "cast", "keep"]
 
@@ -36,6 +37,7 @@ class LayerPlan:
     reason: str | None = None
     spelling: Spelling | None = None
     tensors: tuple[TensorPlan, ...] = ()  # the layer's tensors in the output, changed ones and kept ones
+    calculated: tuple[str, ...] = ()  # names of those that hold new values, alpha not counted
 
     @property
     def relative_error(self) -> float | None:
@@ -73,11 +75,16 @@ class ResizePlan:
     config: Mapping[str, Any] | None  # the output's adapter_config.json, where the input has one
     size_after: int  # bytes of the weights file, exact
     notes: tuple[str, ...] = ()
-    decompositions: Mapping[str, Any] = field(default_factory=dict, repr=False)  # reused by the writer
+    decompositions: Mapping[str, Decompositions] = field(default_factory=dict, repr=False)  # reused by the writer
 
     @property
     def size_before(self) -> int:
         return self.adapter.source.size
+
+    @property
+    def kept(self) -> list[LayerPlan]:
+        """Layers that are copied byte for byte; ``reason`` says why."""
+        return [layer for layer in self.layers.values() if not layer.is_changed]
 
     @property
     def changed(self) -> list[LayerPlan]:
@@ -85,13 +92,22 @@ class ResizePlan:
 
     @property
     def relative_error(self) -> float | None:
-        """``sqrt(sum dropped^2 / sum norm^2)`` over the layers with factors; None where it was not calculated."""
-        return total_error([(layer.error, layer.norm) for layer in self.layers.values() if layer.is_changed])
+        """``sqrt(sum dropped^2 / sum norm^2)`` over the layers that change; None where it was not calculated.
+
+        Before rounding to the output's types.
+        """
+        return total_error([(layer.error, layer.norm) for layer in self.changed])
 
     @property
     def rank_distribution(self) -> dict[int, int]:
         """Number of layers per new rank, smallest rank first."""
         counts = Counter(layer.new_rank for layer in self.layers.values() if layer.new_rank is not None)
+        return dict(sorted(counts.items()))
+
+    @property
+    def rank_distribution_before(self) -> dict[int, int]:
+        """Number of layers per stored rank of the input, smallest rank first."""
+        counts = Counter(layer.old_rank for layer in self.layers.values() if layer.old_rank is not None)
         return dict(sorted(counts.items()))
 
     def to_dict(self) -> dict[str, Any]:
@@ -100,6 +116,7 @@ class ResizePlan:
             "options": self.options.to_dict(),
             "layers_total": len(self.layers),
             "layers_changed": len(self.changed),
+            "rank_distribution_before": {str(rank): n for rank, n in self.rank_distribution_before.items()},
             "rank_distribution": {str(rank): count for rank, count in self.rank_distribution.items()},
             "relative_error": self.relative_error,
             "size_before": self.size_before,

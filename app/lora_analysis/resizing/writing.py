@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
+from ..formats.adapter_output import OutputPlace, check_place, place_for, write_adapter
 from ..formats.encoding import buffer_of
-from ..formats.target import check_target
-from ..formats.torch_writer import TORCH_SUFFIXES, write_torch
-from ..formats.writer import WriteReport, write_safetensors
+from ..formats.writer import WriteReport
 from ..linalg.streams import map_layers
 from .calculation import Written, rewrite
 from .plan import LayerPlan, ResizePlan, total_error
+from .provenance import HISTORY_KEY, UNKNOWN_DIGEST, data_sha256, with_digest
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from ..adapter import FloatArray
+    from ..adapter import Adapter, FloatArray
 
 Progress = Callable[[int, int], None]  # bytes written, bytes in all
 Cancel = Callable[[], bool]
-SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class ResizeReport:
     plan: ResizePlan
     written: WriteReport
     layers: dict[str, LayerPlan]  # with norms and errors as measured
-    relative_error: float | None  # of everything that changed, after rounding to the output's types
-    relative_error_before_rounding: float | None
+    relative_error: float  # of everything that changed, after rounding to the output's types
+    relative_error_before_rounding: float
 
     def to_dict(self) -> dict[str, Any]:
         document = self.plan.to_dict()
@@ -50,10 +50,27 @@ class ResizeReport:
         }
 
 
-def check_output(plan: ResizePlan, target: str | os.PathLike[str], *, overwrite: bool) -> None:
-    """Refuse a target that cannot or must not be written, before any long work. Raises: OptionError, OutputError."""
-    files = getattr(plan.adapter.source, "files", (plan.adapter.path,))
-    check_target(target, files, overwrite=overwrite, suffixes=SUFFIXES)
+def check_target_for(adapter: Adapter, target: str | os.PathLike[str], *, overwrite: bool) -> OutputPlace:
+    """Where a resized copy of ``adapter`` would be written. Raises: as ``check_output``."""
+    place = place_for(target, dialect=adapter.dialect, has_config=adapter.config is not None)
+    check_place(place, [adapter], overwrite=overwrite)
+    return place
+
+
+def check_output(plan: ResizePlan, target: str | os.PathLike[str], *, overwrite: bool) -> OutputPlace:
+    """Where the plan would be written; refuses a target that cannot or must not be, before any long work.
+
+    Raises: OptionError, OutputError; see ``formats/adapter_output.py``.
+    """
+    adapter = plan.adapter
+    place = place_for(target, dialect=adapter.dialect, has_config=plan.config is not None)
+    check_place(place, [adapter], overwrite=overwrite)
+    if place.is_torch and (unstated := _needs_header(plan)) is not None:
+        raise OptionError(
+            f"{place.weights}: the scale of {unstated} stands in the header, and a PyTorch checkpoint has none; "
+            "write safetensors"
+        )
+    return place
 
 
 def write_resize(
@@ -69,19 +86,51 @@ def write_resize(
 
     Raises: OptionError, OutputError, NonFiniteError naming the layer, CancelledError.
     """
-    check_output(plan, target, overwrite=overwrite)
+    place = check_output(plan, target, overwrite=overwrite)
     if not plan.changed:
-        raise OptionError("no layer would change; every rank already satisfies the request")
+        raise OptionError(f"{plan.adapter.path}: no layer would change; every rank already satisfies the request")
     losses: dict[str, Written] = {}
-    write = write_torch if Path(target).suffix.lower() in TORCH_SUFFIXES else write_safetensors
     chunks = _chunks(plan, losses, workers, cancel)
-    written = write(
-        target, plan.tensors, chunks, plan.metadata, overwrite=overwrite, progress=progress, cancel=cancel
-    )  # fmt: skip
+    with _input_digest(plan) as late_metadata:
+        written = write_adapter(
+            place, plan.tensors, chunks, plan.metadata, plan.config,
+            overwrite=overwrite, late_metadata=late_metadata, progress=progress, cancel=cancel,
+        )  # fmt: skip
     layers = {name: _measured(layer, losses.get(name)) for name, layer in plan.layers.items()}
     after = total_error([(loss.error, loss.norm) for loss in losses.values()])
     before = total_error([(loss.error_before_rounding, loss.norm) for loss in losses.values()])
+    assert after is not None  # every loss has an error
+    assert before is not None
     return ResizeReport(plan, written, layers, after, before)
+
+
+@contextmanager
+def _input_digest(plan: ResizePlan) -> Iterator[Callable[[], Mapping[str, str]] | None]:
+    """A thread that hashes the input meanwhile: the metadata with its digest; None where no digest is missing."""
+    if UNKNOWN_DIGEST not in plan.metadata.get(HISTORY_KEY, ""):
+        yield None
+        return
+    stop = Event()
+    with ThreadPoolExecutor(1, thread_name_prefix="digest") as pool:  # waits: the caller closes the input afterwards
+        digest = pool.submit(data_sha256, plan.adapter.source, stop.is_set)
+        try:
+            yield lambda: with_digest(plan.metadata, digest.result())
+        finally:
+            stop.set()
+
+
+def _needs_header(plan: ResizePlan) -> str | None:
+    """A layer whose scale only the header of the output says."""
+    for name, layer in plan.layers.items():
+        if layer.scale == 1.0 or plan.config is not None or plan.adapter.layers[name].opaque is not None:
+            continue
+        if layer.is_changed:
+            states_it = layer.spelling is not None and layer.spelling.names.alpha is not None
+        else:
+            states_it = plan.adapter.layers[name].scale_origin != "header"
+        if not states_it:
+            return name
+    return None
 
 
 def _measured(layer: LayerPlan, loss: Written | None) -> LayerPlan:
@@ -95,9 +144,9 @@ def _chunks(
 
     A layer's factors wait here from the first to the last; in files of the usual orders these are neighbours.
     """
-    owner = {name: layer for layer in plan.changed for name in _factor_names(layer)}
+    owner = {name: layer.name for layer in plan.changed for name in layer.calculated}
     alphas = {layer.spelling.names.alpha: layer for layer in plan.changed if layer.spelling is not None}
-    order = dict.fromkeys(owner[tensor.name].name for tensor in plan.tensors if tensor.name in owner)
+    order = dict.fromkeys(owner[tensor.name] for tensor in plan.tensors if tensor.name in owner)
     results = map_layers(partial(_calculate, plan), order, workers=workers, cancel=cancel)
     ready: dict[str, FloatArray] = {}
     with closing(results):
@@ -114,10 +163,6 @@ def _chunks(
                 yield plan.adapter.source.raw(tensor.name)
 
 
-def _factor_names(layer: LayerPlan) -> tuple[str, ...]:
-    return layer.spelling.names[:2] if layer.spelling is not None else ()
-
-
 def _alpha(layer: LayerPlan, shape: tuple[int, ...]) -> Buffer:
     import numpy as np
 
@@ -125,4 +170,4 @@ def _alpha(layer: LayerPlan, shape: tuple[int, ...]) -> Buffer:
 
 
 def _calculate(plan: ResizePlan, name: str) -> tuple[str, Written]:
-    return name, rewrite(plan.adapter.layers[name], plan.layers[name])
+    return name, rewrite(plan.adapter.layers[name], plan.layers[name], plan.decompositions.get(name))

@@ -1,8 +1,4 @@
-"""Spectra: the singular values of every layer, and what they say. Importing it does not load numpy."""
+"""Spectra: the singular values of every layer, what they say, and their forms for other programs.
 
-from __future__ import annotations
-
-from .calculation import spectrum
-from .values import LayerSpectrum, Order, SkippedLayer, Spectrum
-
-__all__ = ["LayerSpectrum", "Order", "SkippedLayer", "Spectrum", "spectrum"]
+Import the modules: only ``layer`` and ``export`` load numpy.
+"""

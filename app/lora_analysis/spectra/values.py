@@ -4,34 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from math import hypot
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from ..errors import OptionError
 from ..json_ready import encodable, json_ready
+from .order import Order
 
 if TYPE_CHECKING:
     from ..linalg.floats import Float64Array
     from ..linalg.spectrum import SpectrumSummary
     from .groups import Group
-
-
-class Order(StrEnum):
-    """What layers are sorted by: their place in the file, their name, or a measure, largest first."""
-
-    FILE = "file"
-    NAME = "name"
-    NORM = "norm"
-    SIGMA = "sigma"
-    RANK = "rank"
-    EFFECTIVE = "effective"
-    ENERGY_EFFECTIVE = "energy-effective"
-    STABLE = "stable"
-    K90 = "k90"
-    K95 = "k95"
-    K99 = "k99"
-    SCALE = "scale"
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: arrays have no single truth value
@@ -125,16 +109,23 @@ class Spectrum:
 
         return group_layers(self.layers, lambda layer: (layer.component, layer.block))
 
-    def ordered(self, order: Order = Order.FILE, top: int | None = None) -> tuple[LayerSpectrum, ...]:
-        """The layers by name or by a measure, largest first; of equals, the earlier in the file. At most ``top``."""
+    def ordered(self, order: Order | str = Order.FILE, top: int | None = None) -> tuple[LayerSpectrum, ...]:
+        """The layers by name or by a measure, largest first; of equals, the earlier in the file. At most ``top``.
+
+        Raises: OptionError for an unknown order or a negative ``top``.
+        """
+        if order not in list(Order):
+            raise OptionError(f"no order is named {order!r}; there are {', '.join(Order)}")
+        if top is not None and top < 0:
+            raise OptionError(f"the first {top} layers were asked for; it is a number of at least 0")
         layers = self.layers
         if order == Order.NAME:
             layers = tuple(sorted(layers, key=lambda layer: layer.name))
         elif order != Order.FILE:
-            layers = tuple(sorted(layers, key=_MEASURES[order], reverse=True))
+            layers = tuple(sorted(layers, key=_MEASURES[Order(order)], reverse=True))
         return layers[:top]
 
-    def to_dict(self, order: Order = Order.FILE, top: int | None = None) -> dict[str, Any]:
+    def to_dict(self, order: Order | str = Order.FILE, top: int | None = None) -> dict[str, Any]:
         """One strict JSON document. ``order`` and ``top`` apply to ``layers``; all else is about every layer."""
         document = {
             "path": encodable(self.path),

@@ -1,0 +1,119 @@
+"""A merge for a person to read: what goes in with which weight, what comes out, and what it costs.
+
+Names of files and layers may come from a stranger, so all go through ``shown``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from . import wording
+from .output import shown
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from ..merging.plan import MergePlan
+    from ..merging.writing import MergeReport
+
+NAME_LIMIT = 200
+WORST = 10
+
+
+def merge_view(result: MergePlan | MergeReport) -> RenderableType:
+    """The whole page, of a plan or of what was done."""
+    from rich.console import Group
+
+    document = result.to_dict()
+    output = document.get("output")
+    parts: list[RenderableType] = [_inputs_table(document["inputs"]), "", _facts(document)]
+    worst = _worst(document["layers"])
+    if worst:
+        parts += ["", _layer_table(worst)]
+    parts += [shown(note, "yellow", limit=300) for note in document["notes"]]
+    parts += [shown(line, "yellow", limit=300) for line in _dropped(document)]
+    if output is not None:
+        parts.append(shown(f"written: {output['path']}", "green", limit=300))
+    return Group(*parts)
+
+
+def _inputs_table(inputs: list[dict[str, Any]]) -> Table:
+    table = _table("adapter", ("weight", "size", "layers", "alone in"))
+    table.add_column("names as", no_wrap=True)
+    for item in inputs:
+        table.add_row(
+            shown(item["path"], limit=NAME_LIMIT),
+            f"{item['weight']:.4g}",
+            wording.size(item["size_bytes"]),
+            f"{item['layers_merged']:,}",
+            f"{item['layers_alone']:,}" if item["layers_alone"] else "",
+            shown(item["dialect"]),
+        )
+    return table
+
+
+def _facts(document: dict[str, Any]) -> Table:
+    """Labels and values in two columns."""
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    ranks = document["rank_distribution"]
+    rows = [
+        ("layers", f"{document['layers_total']:,}"),
+        ("rank", f"{wording.spread(ranks)}  {wording.sparkline(ranks) if len(ranks) > 1 else ''}".rstrip()),
+        ("error", _error(document)),
+        ("size", f"{wording.size(document['size_before'])} → {wording.size(document['size_after'])}"),
+    ]
+    for label, value in rows:
+        table.add_row(label, shown(value))
+    return table
+
+
+def _error(document: dict[str, Any]) -> str:
+    error = document["relative_error"]
+    if "output" in document:
+        before = document["relative_error_before_rounding"]
+        return f"{_percent(error)} of ‖Δ‖ as stored, {_percent(before)} by truncation"
+    return "not calculated" if error is None else f"{_percent(error)} of ‖Δ‖ before rounding"
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.3g} %"
+
+
+def _worst(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The layers that lose most by truncation; none where nothing is truncated."""
+    cut = [layer for layer in layers if layer["rank"] != layer["exact_rank"] and layer["relative_error"] is not None]
+    return sorted(cut, key=lambda layer: -layer["relative_error"])[:WORST]
+
+
+def _layer_table(layers: list[dict[str, Any]]) -> Table:
+    table = _table("layers that lose most", ("exact rank", "rank", "error"))
+    for layer in layers:
+        ranks = str(layer["exact_rank"]), str(layer["rank"])
+        table.add_row(shown(layer["layer"], limit=NAME_LIMIT), *ranks, _percent(layer["relative_error"]))
+    return table
+
+
+def _table(first: str, headings: tuple[str, ...]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column(first, overflow="fold")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _dropped(document: dict[str, Any]) -> Iterator[str]:
+    """One line per input and reason."""
+    counts = Counter((drop["input"], drop["reason"]) for drop in document["dropped"])
+    for (number, reason), count in counts.items():
+        path = document["inputs"][number]["path"]
+        yield f"left out of {path}: {count:,} {'entry' if count == 1 else 'entries'}: {reason}"

@@ -1,0 +1,276 @@
+"""``lora resize``: other ranks, the closest delta."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from ..errors import LoraAnalysisError, OptionError
+from ..json_ready import encodable
+from .exits import Exit, code_for_many, exit_code
+from .inputs import Inputs, is_adapter_folder, resolve
+from .layers_bar import layers_bar
+from .output import complain, emit, emit_json, show, shown
+from .progress import bytes_bar
+from .quantities import StoredType, bytes_of
+
+if TYPE_CHECKING:
+    from ..resizing.options import ResizeOptions
+    from ..resizing.plan import ResizePlan
+    from ..resizing.writing import ResizeReport
+
+SCHEMA = "lora-analysis/resize/1"
+
+
+class Method(StrEnum):
+    """``--method``."""
+
+    SVD = "svd"
+    PAD_TRUNCATE = "pad_truncate"
+
+
+class Alpha(StrEnum):
+    """``--alpha``."""
+
+    KEEP_SCALE = "keep-scale"
+    RANK = "rank"
+    BAKED = "baked"
+
+
+class Job(NamedTuple):
+    """What to do with each input."""
+
+    options: ResizeOptions
+    dry_run: bool
+    force: bool
+    threads: int | None
+
+
+class Outcome(NamedTuple):
+    """What became of one input."""
+
+    path: str
+    result: ResizePlan | ResizeReport | None = None
+    error: LoraAnalysisError | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        found = self.result.to_dict() if self.result is not None else {}
+        return {"path": encodable(self.path), **found} | ({"error": self.error.to_dict()} if self.error else {})
+
+
+def resize(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Files, adapter folders, patterns.", show_default=False)
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="OUT", help="A file; a folder for many.", show_default=False),
+    ] = None,
+    rank: Annotated[float | None, typer.Option(metavar="K", help="This rank.", show_default=False)] = None,
+    energy: Annotated[
+        float | None, typer.Option(metavar="E", help="Keep this fraction of Σσ² per layer.", show_default=False)
+    ] = None,
+    norm: Annotated[
+        float | None, typer.Option(metavar="E", help="Keep this fraction of √Σσ² per layer.", show_default=False)
+    ] = None,
+    sum_: Annotated[
+        float | None, typer.Option("--sum", metavar="E", help="Keep this fraction of Σσ.", show_default=False)
+    ] = None,
+    ratio: Annotated[
+        float | None, typer.Option(metavar="P", help="Keep what is above σ₁ / P.", show_default=False)
+    ] = None,
+    absolute: Annotated[
+        float | None, typer.Option(metavar="S", help="Keep σ of at least S.", show_default=False)
+    ] = None,
+    layer_error: Annotated[
+        float | None, typer.Option(metavar="E", help="Relative error of each layer.", show_default=False)
+    ] = None,
+    knee: Annotated[bool, typer.Option("--knee", help="Up to the knee of each spectrum.")] = False,
+    size: Annotated[
+        str | None, typer.Option(metavar="BYTES", help="Fit the file into this: 50MB, 48MiB.", show_default=False)
+    ] = None,
+    params: Annotated[
+        float | None, typer.Option(metavar="N", help="Fit into this many values: 5e6.", show_default=False)
+    ] = None,
+    error: Annotated[
+        float | None, typer.Option(metavar="E", help="Relative error of the whole, 0 to 1.", show_default=False)
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Scores: fro_lora=1,thr=-1.2", show_default=False)
+    ] = None,
+    sv_ratio: Annotated[
+        float | None, typer.Option(metavar="P", help="As sd-scripts: one more than --ratio.", show_default=False)
+    ] = None,
+    sv_fro: Annotated[
+        float | None, typer.Option(metavar="E", help="As sd-scripts: one more than --norm.", show_default=False)
+    ] = None,
+    sv_cumulative: Annotated[
+        float | None, typer.Option(metavar="E", help="As sd-scripts: one more than --sum.", show_default=False)
+    ] = None,
+    conv_rank: Annotated[
+        float | None, typer.Option(metavar="K", help="Rank of k×k convolutions.", show_default=False)
+    ] = None,
+    rank_for: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB=K", help="Rank of layers whose name matches; repeatable.", show_default=False),
+    ] = None,
+    min_rank: Annotated[
+        float | None, typer.Option(metavar="K", help="No rule goes below this.", show_default=False)
+    ] = None,
+    max_rank: Annotated[
+        float | None, typer.Option(metavar="K", help="No rule goes above this.", show_default=False)
+    ] = None,
+    method: Annotated[
+        Method, typer.Option(help="svd: the closest delta; pad_truncate: cut factors as they stand.")
+    ] = Method.SVD,
+    dtype: Annotated[StoredType, typer.Option(help="Type of resized factors.")] = StoredType.KEEP,
+    alpha: Annotated[
+        Alpha, typer.Option(help="Keep alpha / rank, store alpha = rank, or store none; the delta is the same.")
+    ] = Alpha.KEEP_SCALE,
+    keep_structure: Annotated[
+        bool, typer.Option("--keep-structure", help="Leave LoHa, LoKr, Tucker and differences as they are.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; write nothing.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing OUT.")] = False,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Layers at once; one per core unless you say.", show_default=False)
+    ] = None,
+) -> None:
+    """Change ranks: the closest delta of the ranks you ask for, in a new file.
+
+    Exit code 1: nothing was written. 4: so it is for some of many files.
+    """
+    from ..resizing.request import options_of
+
+    if output is None and not dry_run:
+        raise typer.BadParameter("name the output with -o OUT, or ask for --dry-run")
+    options = options_of(
+        rank=rank, energy=energy, norm=norm, sum=sum_, ratio=ratio, absolute=absolute, layer_error=layer_error,
+        knee=knee, sv_ratio=sv_ratio, sv_fro=sv_fro, sv_cumulative=sv_cumulative, parameters=params, error=error,
+        size=None if size is None else bytes_of(size), recipe=recipe,
+        conv_rank=conv_rank, rank_for=_table(rank_for or ()), min_rank=min_rank, max_rank=max_rank,
+        method=method.value, dtype=dtype.value, alpha=alpha.value, keep_structure=keep_structure,
+    )  # fmt: skip
+    job = Job(options, dry_run, force, threads)
+    inputs = resolve(paths)
+    outcomes = _many(inputs, output, job) if inputs.many else [_one(inputs.paths[0], output, job)]
+    raise typer.Exit(_show(outcomes, inputs, as_json=json, dry_run=dry_run))
+
+
+def _table(rows: Sequence[str]) -> dict[str, str]:
+    """``GLOB=K`` as pattern and rank; ranks are checked with all others. Raises: OptionError."""
+    pairs = [row.rpartition("=") for row in rows]
+    for row, (pattern, _, rank) in zip(rows, pairs, strict=True):
+        if not pattern or not rank:
+            raise OptionError(f"{row!r} is no GLOB=K: a pattern of layer names and their rank")
+    return {pattern: rank for pattern, _, rank in pairs}
+
+
+# -- inputs and outputs ------------------------------------------------------------------------------
+
+
+def _one(path: str, output: str | None, job: Job) -> Outcome:
+    """One adapter; what goes wrong ends the command."""
+    if output is not None and (os.path.isdir(output) or output.endswith(os.sep)) and not is_adapter_folder(path):
+        _make_folder(output, job)
+        output = os.path.join(output, _name_of(path))
+    return Outcome(path, _resize(path, output, job))
+
+
+def _many(inputs: Inputs, output: str | None, job: Job) -> Iterator[Outcome]:
+    """Every adapter in turn; what goes wrong with one does not stop the others."""
+    targets = _targets(inputs.paths, output)
+    if output is not None:
+        _make_folder(output, job)
+    for path, target in zip(inputs.paths, targets, strict=True):
+        try:
+            yield Outcome(path, _resize(path, target, job))
+        except LoraAnalysisError as error:
+            yield Outcome(path, error=error)
+
+
+def _targets(paths: Sequence[str], folder: str | None) -> list[str | None]:
+    """A name in the output folder for every input. Raises: OptionError where two inputs would get one."""
+    if folder is None:
+        return [None] * len(paths)
+    names: dict[str, str] = {}
+    for path in paths:
+        name = _name_of(path)
+        if name in names:
+            raise OptionError(f"{names[name]} and {path} would both become {name}; resize them one by one")
+        names[name] = path
+    return [os.path.join(folder, name) for name in names]
+
+
+def _name_of(path: str) -> str:
+    """The input's own name; of an adapter folder or the weights file in one, the folder's."""
+    from ..formats.folder import WEIGHT_NAMES
+
+    if os.path.isdir(path):
+        return os.path.basename(os.path.abspath(path))
+    folder, name = os.path.split(os.path.abspath(path))
+    if name in WEIGHT_NAMES and is_adapter_folder(folder):
+        return os.path.basename(folder)
+    return f"{os.path.splitext(name)[0]}.safetensors"
+
+
+def _make_folder(folder: str, job: Job) -> None:
+    """Raises: OutputError with the reason."""
+    from ..formats.target import explained
+
+    if not job.dry_run:
+        with explained(folder):
+            os.makedirs(folder, exist_ok=True)
+
+
+def _resize(path: str, output: str | None, job: Job) -> ResizePlan | ResizeReport:
+    """The plan, or what came of it."""
+    from ..formats import open_adapter
+    from ..resizing.planning import plan_resize
+    from ..resizing.writing import check_target_for, write_resize
+
+    with open_adapter(path, lenient_metadata=True) as adapter:
+        if output is not None and not job.dry_run:
+            check_target_for(adapter, output, overwrite=job.force)
+        with layers_bar(os.path.basename(path)) as progress:
+            plan = plan_resize(adapter, job.options, predict=job.dry_run, workers=job.threads, progress=progress)
+        if job.dry_run or output is None:
+            return plan
+        with bytes_bar(os.path.basename(output), wanted=True) as written:
+            return write_resize(plan, output, overwrite=job.force, workers=job.threads, progress=written)
+
+
+# -- what is shown -----------------------------------------------------------------------------------
+
+
+def _show(found: Sequence[Outcome] | Iterator[Outcome], inputs: Inputs, *, as_json: bool, dry_run: bool) -> Exit:
+    from .resize_view import resize_view
+
+    outcomes = []
+    for outcome in found:
+        outcomes.append(outcome)
+        if not as_json and outcome.result is not None:
+            if inputs.many:
+                emit("")
+                show(shown(outcome.path, "bold"))
+            show(resize_view(outcome.result))
+        if outcome.error is not None:
+            complain(outcome.error.message)
+    for path in inputs.skipped:
+        complain(f"{path}: not a regular file; skipped", kind="note")
+    if as_json:
+        _emit(outcomes, many=inputs.many, dry_run=dry_run)
+    return code_for_many([Exit.OK if one.error is None else exit_code(one.error) for one in outcomes])
+
+
+def _emit(outcomes: Sequence[Outcome], *, many: bool, dry_run: bool) -> None:
+    head = {"schema": SCHEMA, "dry_run": dry_run}
+    if many:
+        emit_json({**head, "adapters": [outcome.to_dict() for outcome in outcomes]})
+    else:
+        emit_json({**head, **outcomes[0].to_dict()})

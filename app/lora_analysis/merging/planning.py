@@ -1,0 +1,188 @@
+"""Make a merge plan: match the layers, choose the ranks of their sums, predict the output's size exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+from ..adapter import Adapter
+from ..errors import OptionError
+from ..formats.layout import TensorPlan, aligned, predicted_size
+from ..resizing.candidate import Candidate, shares_one_rank
+from ..resizing.configuration import output_config
+from ..resizing.plan import LayerPlan, ResizePlan, rank_limit
+from .configuration import summed_config
+from .extras import sort_extras
+from .header import output_metadata
+from .inputs import MergeInput
+from .matching import match_layers
+from .options import MergeOptions, effective_weights
+from .plan import MergePlan
+from .summed import Summed, SummedLayer, sum_adapters
+
+Progress = Callable[[int, int], None]  # layers done, layers in all
+Cancel = Callable[[], bool]
+_EXACT = MergeOptions()
+
+
+def plan_merge(
+    adapters: Sequence[Adapter],
+    weights: Sequence[float] | None = None,
+    options: MergeOptions = _EXACT,
+    *,
+    predict: bool = True,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+) -> MergePlan:
+    """What merging open adapters will make: the sum over all layers of ``weight * delta``. Nothing is written.
+
+    ``weights``: one per adapter, all equal where left out. Keep the adapters open until the plan is carried out.
+    ``predict=False`` skips the singular values where no rank depends on them; the plan then has no errors.
+
+    Raises: OptionError for a request that cannot be met; OpaqueUpdateError, ShapeError, UnknownDialectError for
+    adapters that cannot be merged; NonFiniteError naming the layer; CancelledError.
+    """
+    inputs = _weighted(adapters, weights, options)
+    matched = match_layers(inputs, options)
+    extras = sort_extras(inputs, options)
+    config = summed_config(inputs, matched.layers)
+    summed = sum_adapters(
+        inputs, matched.layers, extras.carried, config, dtype=options.dtype, keep_differences=options.is_exact
+    )
+    candidates = [_candidate(made) for made in summed.layers.values() if made.spelling is not None]
+    if options.budget is not None or (options.choice is not None and (predict or options.choice.rule != "fixed")):
+        candidates = _with_spectra(candidates, workers, progress, cancel)
+    build = partial(_build, inputs, options, summed, candidates)
+    rewriting = build(_ranks(summed.adapter, options, candidates, lambda ranks: build(ranks).size_after))
+    dropped = (*matched.dropped, *extras.dropped)
+    return MergePlan(inputs, options, summed.layers, rewriting, dropped, matched.notes)
+
+
+def _weighted(
+    adapters: Sequence[Adapter], weights: Sequence[float] | None, options: MergeOptions
+) -> tuple[MergeInput, ...]:
+    if not adapters:
+        raise OptionError("no adapter was given; a merge needs at least one")
+    asked = [1.0] * len(adapters) if weights is None else list(weights)
+    if len(asked) != len(adapters):
+        raise OptionError(f"{len(adapters)} adapters and {len(asked)} weights were given; each needs one")
+    acting = effective_weights(asked, normalize=options.normalize)
+    return tuple(map(MergeInput, adapters, acting, asked))
+
+
+# -- ranks -------------------------------------------------------------------------------------------
+
+
+def _candidate(made: SummedLayer) -> Candidate:
+    assert made.spelling is not None  # only layers with factors have a rank
+    return Candidate(made.layer, made.spelling, (made.dtype, made.dtype))
+
+
+def _with_spectra(
+    candidates: Sequence[Candidate], workers: int | None, progress: Progress | None, cancel: Cancel | None
+) -> list[Candidate]:
+    from ..linalg.streams import map_layers
+    from ..resizing.calculation import analyse
+
+    total = len(candidates)
+    report = (lambda done: progress(done, total)) if progress is not None else None
+    layers = (candidate.layer for candidate in candidates)
+    found = map_layers(analyse, layers, workers=workers, progress=report, cancel=cancel)
+    return [replace(candidate, spectrum=one.spectrum) for candidate, one in zip(candidates, found, strict=True)]
+
+
+def _ranks(
+    adapter: Adapter,
+    options: MergeOptions,
+    candidates: Sequence[Candidate],
+    size_of: Callable[[Sequence[int]], int],
+) -> Sequence[int]:
+    """The rank of every sum: never above what it has, nor above what a matrix of its shape can have."""
+    limits = [min(candidate.layer.rank or 1, rank_limit(candidate.layer)) for candidate in candidates]
+    if options.is_exact:
+        ranks = limits
+    elif options.budget is not None:
+        from ..resizing.budgets import ranks_for_budget
+
+        chosen = ranks_for_budget(adapter, options.as_resize(), candidates, size_of)
+        ranks = [min(pair) for pair in zip(chosen, limits, strict=True)]
+    else:
+        pairs = zip(candidates, limits, strict=True)
+        ranks = [min(_rank_by_rule(options, candidate), limit) for candidate, limit in pairs]
+    _require_one_rank(adapter, candidates, ranks)
+    return ranks
+
+
+def _rank_by_rule(options: MergeOptions, candidate: Candidate) -> int:
+    choice = options.choice
+    assert choice is not None  # the caller asks where there is a rule
+    if choice.rule == "fixed":
+        return int(choice.value)
+    assert candidate.spectrum is not None  # rules other than fixed ask for spectra
+    return choice.of(candidate.spectrum)
+
+
+def _require_one_rank(adapter: Adapter, candidates: Sequence[Candidate], ranks: Sequence[int]) -> None:
+    pairs = zip(candidates, ranks, strict=True)
+    found = {rank for candidate, rank in pairs if shares_one_rank(candidate)}
+    if len(found) > 1:
+        shown = ", ".join(map(str, sorted(found)))
+        raise OptionError(f"{adapter.dialect} has one rank for all layers, the sum has {shown}; choose one with --rank")
+
+
+# -- the output --------------------------------------------------------------------------------------
+
+
+def _build(
+    inputs: Sequence[MergeInput],
+    options: MergeOptions,
+    summed: Summed,
+    candidates: Sequence[Candidate],
+    ranks: Sequence[int],
+) -> ResizePlan:
+    """The plan that writes the sum at these ranks."""
+    chosen = {item.layer.name: (item, rank) for item, rank in zip(candidates, ranks, strict=True)}
+    layers = {
+        name: _factored_plan(made, *chosen[name]) if name in chosen else _plain_plan(made)
+        for name, made in summed.layers.items()
+    }
+    tensors = aligned([*(tensor for layer in layers.values() for tensor in layer.tensors), *summed.carried])
+    metadata = output_metadata(inputs, options, layers)
+    asked = options.as_resize()
+    config = output_config(summed.adapter, layers)
+    return ResizePlan(
+        summed.adapter, asked, layers, tensors, metadata, config, predicted_size(tensors, metadata)
+    )  # fmt: skip
+
+
+def _factored_plan(made: SummedLayer, candidate: Candidate, rank: int) -> LayerPlan:
+    import numpy as np
+
+    layer, values = made.layer, candidate.spectrum
+    norm = None if values is None else float(np.linalg.norm(values))
+    dropped = None if values is None else float(np.linalg.norm(values[rank:]))
+    down, up = candidate.spelling.shapes(layer.shape or (), rank)
+    names = candidate.spelling.names
+    tensors = [TensorPlan(names.down, made.dtype, down), TensorPlan(names.up, made.dtype, up)]
+    if names.alpha is not None:
+        tensors.append(TensorPlan(names.alpha, "F32", ()))
+    return LayerPlan(
+        layer.name,
+        made.kinds[0],
+        "cast" if rank == layer.rank else "truncate",
+        layer.rank,
+        rank,
+        scale=1.0,
+        norm=norm,
+        error=dropped,
+        spelling=candidate.spelling,
+        tensors=(*tensors, *made.beside),
+        calculated=names[:2],
+    )
+
+
+def _plain_plan(made: SummedLayer) -> LayerPlan:
+    layer = made.layer
+    return LayerPlan(layer.name, layer.kind, "cast", None, None, scale=1.0, tensors=made.beside)

@@ -1,0 +1,102 @@
+"""The weighted sum of adapters, as an adapter: layers whose updates are calculated when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..adapter import Adapter, BaseModel, Layer
+from ..formats.adapter_output import input_files
+from ..formats.families import UNKNOWN
+from ..formats.layout import TensorPlan
+from ..formats.spelling import Spelling
+from ..resizing.options import OutputDtype
+from .elements import is_summed_by_elements, summed_bias, summed_elements
+from .factored import summed_factors
+from .inputs import MergeInput, Share, summed_together
+from .storage import stored_dtype
+from .tensors import Calculated, Carried, SumSource
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SummedLayer:
+    """One layer of the sum: as a layer that can be read, and how it is stored."""
+
+    layer: Layer
+    inputs: tuple[int, ...]  # which hold it
+    kinds: tuple[str, ...]  # of their updates
+    dtype: str  # of what is calculated
+    spelling: Spelling | None  # of its factors; None where its tensors are summed element by element
+    beside: tuple[TensorPlan, ...]  # its tensors that are no factors
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Summed:
+    """The sum before any truncation: an adapter, and the storage of each of its layers."""
+
+    adapter: Adapter
+    layers: Mapping[str, SummedLayer]
+    carried: tuple[TensorPlan, ...]  # tensors that belong to no layer
+
+
+def sum_adapters(
+    inputs: Sequence[MergeInput],
+    layers: Mapping[str, Sequence[Share]],
+    carried: Mapping[str, Carried],
+    config: Mapping[str, Any] | None,
+    *,
+    dtype: OutputDtype,
+    keep_differences: bool,
+) -> Summed:
+    """The sum of matched layers. Values are read when a layer's update, or a tensor, is asked for.
+
+    ``keep_differences``: what all holders store as a difference stays one; otherwise it becomes factors.
+    """
+    tensors: dict[str, Calculated | Carried] = dict(carried)
+    summed: dict[str, SummedLayer] = {}
+    for name, holders in layers.items():
+        shares = summed_together(holders)
+        stored = stored_dtype(shares, dtype)
+        spelling: Spelling | None = None
+        own: dict[str, Calculated | Carried] = {}
+        if is_summed_by_elements(shares, keep_differences=keep_differences):
+            layer, own = summed_elements(shares, stored)
+        else:
+            layer, spelling = summed_factors(shares, inputs[0].adapter.dialect)
+        beside = {**own, **summed_bias(holders, stored), **_reshape(holders)}
+        tensors |= beside
+        kinds = tuple(dict.fromkeys(share.layer.kind for share in shares))
+        numbers = tuple(share.input for share in holders)
+        summed[name] = SummedLayer(layer, numbers, kinds, stored, spelling, tuple(_plans(beside)))
+    layers_alone = {name: item.layer for name, item in summed.items()}
+    return Summed(_adapter(inputs, layers_alone, tensors, config), summed, tuple(_plans(carried)))
+
+
+def _reshape(shares: Sequence[Share]) -> dict[str, Calculated | Carried]:
+    """The shape that the base is padded to. It is the same in all holders, or they would not match."""
+    keys = {share.layer.keys["reshape"]: share for share in shares if "reshape" in share.layer.keys}
+    return {key: Carried(share.adapter.source, key) for key, share in list(keys.items())[:1]}
+
+
+def _plans(tensors: Mapping[str, Calculated | Carried]) -> list[TensorPlan]:
+    return [TensorPlan(name, tensor.info.dtype, tensor.info.shape) for name, tensor in tensors.items()]
+
+
+def _adapter(
+    inputs: Sequence[MergeInput],
+    layers: Mapping[str, Layer],
+    tensors: Mapping[str, Calculated | Carried],
+    config: Mapping[str, Any] | None,
+) -> Adapter:
+    sources = [item.adapter.source for item in inputs]
+    path = " + ".join(item.name for item in inputs)
+    files = [file for item in inputs for file in input_files(item.adapter)]
+    source = SumSource(path, files, sum(source.size for source in sources), tensors)
+    dialect = inputs[0].adapter.dialect
+    return Adapter(source, dialect, "lora", _base_model(inputs), layers, config=config)
+
+
+def _base_model(inputs: Sequence[MergeInput]) -> BaseModel:
+    models = [item.adapter.base_model for item in inputs]
+    return next((model for model in models if model.family != UNKNOWN), models[0])

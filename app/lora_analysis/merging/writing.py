@@ -1,0 +1,89 @@
+"""Carry out a merge plan: hash the inputs, stream the layers through the engine, report what was measured."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..adapter import Adapter
+from ..formats.adapter_output import OutputPlace
+from ..formats.writer import WriteReport
+from ..linalg.streams import map_layers
+from ..resizing.plan import LayerPlan, total_error
+from ..resizing.writing import check_output, write_resize
+from .elements import measure_rounding
+from .header import output_metadata
+from .inputs import data_sha256
+from .plan import MergePlan
+from .summed import SummedLayer
+
+Progress = Callable[[int, int], None]  # bytes written, bytes in all
+Cancel = Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MergeReport:
+    """What a merge did. Errors are relative to the norm of the exact sum, and measured on what was stored."""
+
+    plan: MergePlan
+    written: WriteReport
+    layers: dict[str, LayerPlan]  # with norms and errors as measured
+    relative_error: float  # of all layers together, truncation and rounding
+    relative_error_before_rounding: float  # truncation alone
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            **self.plan.to_dict(),
+            "relative_error": self.relative_error,
+            "relative_error_before_rounding": self.relative_error_before_rounding,
+            "output": self.written.to_dict(),
+            "layers": [self.plan.layer_to_dict(layer) for layer in self.layers.values()],
+        }
+
+
+def check_merge_output(plan: MergePlan, target: str | os.PathLike[str], *, overwrite: bool) -> OutputPlace:
+    """Where the plan would be written; refuses a target that cannot or must not be.
+
+    Raises: OptionError, OutputError.
+    """
+    return check_output(plan.rewriting, target, overwrite=overwrite)
+
+
+def write_merge(
+    plan: MergePlan,
+    target: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+) -> MergeReport:
+    """Write the planned sum to ``target``, whole or not at all. The inputs are not touched, and must still be open.
+
+    Raises: OptionError, OutputError, NonFiniteError naming the layer, CancelledError.
+    """
+    check_merge_output(plan, target, overwrite=overwrite)
+    adapters: list[Adapter] = [item.adapter for item in plan.inputs]
+    digests = list(map_layers(data_sha256, adapters, workers=workers, cancel=cancel))
+    metadata = output_metadata(plan.inputs, plan.options, plan.layers, digests)
+    rewriting = replace(plan.rewriting, metadata=metadata)
+    done = write_resize(
+        rewriting, target, overwrite=overwrite, workers=workers, progress=progress, cancel=cancel
+    )  # fmt: skip
+    layers = done.layers | dict(_measured_elements(plan, workers, cancel))
+    error = total_error([(layer.error, layer.norm) for layer in layers.values()])
+    assert error is not None  # every layer was measured
+    return MergeReport(plan, done.written, layers, error, done.relative_error_before_rounding)
+
+
+def _measured_elements(plan: MergePlan, workers: int | None, cancel: Cancel | None) -> Iterator[tuple[str, LayerPlan]]:
+    """The layers without factors, with what rounding did to them."""
+
+    def measure(made: SummedLayer) -> tuple[str, LayerPlan]:
+        norm, error = measure_rounding(made.layer.update(), made.dtype)
+        return made.layer.name, replace(plan.layers[made.layer.name], norm=norm, error=error)
+
+    elements = (made for made in plan.sums.values() if made.spelling is None)
+    return map_layers(measure, elements, workers=workers, cancel=cancel)

@@ -1,0 +1,120 @@
+"""How far what is stored is from the old delta, without forming either.
+
+Notation: ``Δ`` the old delta, ``u d`` the new factors as calculated, ``u' d'`` as stored, ``e = u' - u``,
+``f = d' - d``.
+Rounding moves the product by ``D = u' d' - u d = e d' + u f``, one product of the factors ``[e, u]`` and ``[d'; f]``.
+
+A truncated SVD drops ``T = Δ - u d``, whose columns and rows are orthogonal to those of ``u`` and ``d``. Of
+``<T, D> = <T, e d + u f + e f>`` only the last term is left, so ``‖Δ - u' d'‖² = ‖T‖² + ‖D‖² - 2 <T, e f>``.
+That term is of second order: beside fp16's rounding it is nothing, for bf16 and fp8 it is calculated.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import NamedTuple
+
+import numpy as np
+
+from ..adapter import Dense, Kronecker, LowRank, Update
+from ..errors import NonFiniteError
+from ..linalg import products, svd
+from ..linalg.dense import materialise
+from ..linalg.floats import Float64Array, Precision, widen
+
+_NEGLIGIBLE = 2e-7  # of the delta's norm; reports promise 1e-6
+
+
+class Loss(NamedTuple):
+    """What new factors leave out of the delta."""
+
+    dropped: float = 0.0  # norm of the dropped part of a truncated SVD, orthogonal to what is kept
+    rest: LowRank | None = None  # or the components left out, which are orthogonal to nothing
+
+    @property
+    def norm(self) -> float:
+        """Frobenius norm of what is left out."""
+        return self.dropped if self.rest is None else float(np.linalg.norm(svd.singular_values(self.rest)))
+
+
+class _Rounding(NamedTuple):
+    """Factors of ``D`` in one precision, the scale left out."""
+
+    e: Float64Array  # (out, rank)
+    f: Float64Array  # (rank, in * k)
+    u: Float64Array
+    d: Float64Array
+    stored_d: Float64Array
+
+
+def distance(update: Update, norm: float, exact: LowRank, stored: LowRank, loss: Loss) -> float:
+    """``‖Δ - stored‖`` in the Frobenius norm; ``norm`` is that of ``Δ``, ``exact`` the factors before rounding.
+
+    Raises: NonFiniteError where the stored factors hold no numbers.
+    """
+    if exact.up.dtype == stored.up.dtype and exact.down.dtype == stored.down.dtype:
+        return loss.norm  # nothing was rounded
+    precision: Precision = "float32" if exact.up.dtype == np.float32 and loss.rest is None else "float64"
+    rounding = _rounding(exact, stored, precision)
+    scale = abs(exact.scale)
+    if loss.rest is not None:
+        return scale * _with_rest(rounding, loss.rest, exact.scale)
+    moved, joint = _norms(rounding)
+    square = loss.dropped**2 + (scale * moved) ** 2
+    # |2 <T, e f>| is at most this, and moves the root by half of it over the root.
+    if 2 * loss.dropped * scale * joint > 2 * sqrt(square) * _NEGLIGIBLE * norm:
+        square -= 2 * exact.scale * _overlap(update, exact.scale, rounding)
+    if not np.isfinite(square):
+        raise NonFiniteError("the rounded factors overflow")
+    return sqrt(max(square, 0.0))
+
+
+def _rounding(exact: LowRank, stored: LowRank, precision: Precision) -> _Rounding:
+    u, d = widen(exact.up, precision), widen(exact.down, precision)
+    stored_d = widen(stored.down, precision)
+    return _Rounding(widen(stored.up, precision) - u, stored_d - d, u, d, stored_d)
+
+
+def _norms(rounding: _Rounding) -> tuple[float, float]:
+    """``‖D‖`` and ``‖e f‖``, from Gram matrices of the factors' short sides."""
+    rank = rounding.u.shape[1]
+    left = np.concatenate([rounding.e, rounding.u], axis=1)
+    right = np.concatenate([rounding.stored_d, rounding.f])
+    columns, rows = _gram(left.T), _gram(right)
+    moved = float(np.sum(columns * rows))
+    joint = float(np.sum(columns[:rank, :rank] * rows[rank:, rank:]))
+    return sqrt(max(moved, 0.0)), sqrt(max(joint, 0.0))
+
+
+def _gram(rows: Float64Array) -> Float64Array:
+    """``rows @ rows.T``; every entry is good to its own rows' norms, so the sum over entries may be float64."""
+    product: Float64Array = (rows @ rows.T).astype(np.float64)
+    return product
+
+
+def _overlap(update: Update, scale: float, rounding: _Rounding) -> float:
+    """``<T, e f>`` with ``T = Δ - scale u d``."""
+    e, f, u, d = (array.astype(np.float64, copy=False) for array in rounding[:4])
+    return _inner(update, e, f) - scale * float(np.sum((u.T @ e) * (d @ f.T)))
+
+
+def _inner(update: Update, e: Float64Array, f: Float64Array) -> float:
+    """``<Δ, e f>``: one small product per component, whatever the kind."""
+    match update:
+        case Kronecker():  # eᵀ (A x B) f = <E, A F Bᵀ> with the columns of e and the rows of f as matrices
+            first, second = materialise(update.first), svd.as_matrix(materialise(update.second))
+            outs = e.T.reshape(-1, first.shape[0], second.shape[0])
+            ins = f.reshape(-1, first.shape[1], second.shape[1])
+            return update.scale * float(np.sum(outs * (first @ ins @ second.T)))
+        case Dense():
+            return update.scale * float(np.sum((e.T @ widen(svd.as_matrix(update.values))) * f))
+        case _:
+            old = products.factors(update)
+            return old.scale * float(np.sum((widen(old.up).T @ e) * (widen(old.down) @ f.T)))
+
+
+def _with_rest(rounding: _Rounding, rest: LowRank, scale: float) -> float:
+    """``‖D - rest‖`` in units of ``scale``."""
+    left = np.concatenate([rounding.e, rounding.u, widen(rest.up) * (-rest.scale / scale)], axis=1)
+    right = np.concatenate([rounding.stored_d, rounding.f, widen(rest.down)])
+    return sqrt(max(float(np.sum((left.T @ left) * (right @ right.T))), 0.0))
