@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
+from resizable import Work
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +19,10 @@ def demo_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo-library")
     write_demo_library(folder)
     return folder
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Iterator[Work]:
+    """The test's folder, with adapters that are closed at its end."""
+    with ExitStack() as stack:
+        yield Work(tmp_path, stack)

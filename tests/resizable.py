@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
 
+import lora_analysis as la
 from lora_analysis.formats.layout import TensorPlan
 from lora_analysis.formats.writer import write_safetensors
+from lora_analysis.resizing.writing import ResizeReport
 from sources import _NAMES
 
 KOHYA = "lora_unet_blocks_0_layer"
@@ -63,24 +66,41 @@ def lokr(name: str, *, factored: bool = False) -> dict:
     return first | second
 
 
+def renamed(arrays: Mapping[str, np.ndarray], module: str = PEFT) -> dict:
+    return {key.replace(KOHYA, module): array for key, array in arrays.items()}
+
+
 def _cases() -> dict[str, Case]:
     n = KOHYA
     config = {"peft_type": "LORA", "r": 8, "lora_alpha": 4, "target_modules": ["q_proj"]}
+    biased = peft(PEFT, 20, 24, 8) | {f"{PEFT}.lora_B.bias": values(20)}
     hada = {
-        f"{n}.hada_w1_a": values(20, 4, seed=8), f"{n}.hada_w1_b": values(4, 24, seed=9),
-        f"{n}.hada_w2_a": values(20, 4, seed=10), f"{n}.hada_w2_b": values(4, 24, seed=11),
-    }  # fmt: skip
-    tucker = {f"{n}.lora_mid.weight": values(8, 8, 3, 3, seed=4)}
+        f"{n}.hada_w1_a": values(20, 4, seed=8),
+        f"{n}.hada_w1_b": values(4, 24, seed=9),
+        f"{n}.hada_w2_a": values(20, 4, seed=10),
+        f"{n}.hada_w2_b": values(4, 24, seed=11),
+    }
+    tucker = {key: array.reshape(*array.shape, 1, 1) for key, array in lora(n, 20, 12, 8).items()}
+    tucker[f"{n}.lora_mid.weight"] = values(8, 8, 3, 3, seed=4)
+    named = {
+        key.replace("_A.", "_A.default.").replace("_B.", "_B.default."): array
+        for key, array in peft("blocks.0.to_q", 20, 24, 8).items()
+    }
     hada_tucker = {
-        f"{n}.hada_w1_a": values(3, 20, seed=8), f"{n}.hada_w1_b": values(3, 12, seed=9),
-        f"{n}.hada_w2_a": values(3, 20, seed=10), f"{n}.hada_w2_b": values(3, 12, seed=11),
-        f"{n}.hada_t1": values(3, 3, 3, 3, seed=12), f"{n}.hada_t2": values(3, 3, 3, 3, seed=13),
-    }  # fmt: skip
+        f"{n}.hada_w1_a": values(3, 20, seed=8),
+        f"{n}.hada_w1_b": values(3, 12, seed=9),
+        f"{n}.hada_w2_a": values(3, 20, seed=10),
+        f"{n}.hada_w2_b": values(3, 12, seed=11),
+        f"{n}.hada_t1": values(3, 3, 3, 3, seed=12),
+        f"{n}.hada_t2": values(3, 3, 3, 3, seed=13),
+    }
     down_1x1 = {f"{n}.lora_down.weight": values(8, 24, 1, 1), f"{n}.lora_up.weight": values(20, 8, 1, 1, seed=2)}
     embedding = {f"{PEFT}.lora_embedding_A": values(8, 30), f"{PEFT}.lora_embedding_B": values(16, 8, seed=2)}
     mlx = {"model.layers.0.q_proj.lora_a": values(24, 8), "model.layers.0.q_proj.lora_b": values(8, 20, seed=2)}
-    mlx_experts = {"model.layers.0.mlp.switch_mlp.up_proj.lora_a": values(3, 8, 24),
-                   "model.layers.0.mlp.switch_mlp.up_proj.lora_b": values(3, 20, 8, seed=2)}  # fmt: skip
+    mlx_experts = {
+        "model.layers.0.mlp.switch_mlp.up_proj.lora_a": values(3, 8, 24),
+        "model.layers.0.mlp.switch_mlp.up_proj.lora_b": values(3, 20, 8, seed=2),
+    }
     mlx_config = {"fine_tune_type": "lora", "num_layers": 1, "lora_parameters": {"rank": 8, "scale": 20.0}}
     experts_config = config | {"target_parameters": ["mlp.experts.gate_up_proj"]}
     experts = peft("base_model.model.model.layers.0.mlp.experts", 20, 24, 8 * 3)
@@ -106,7 +126,7 @@ def _cases() -> dict[str, Case]:
         "conv 1-D": Case(lora(n, 20, 12, 8, kernel=(3,)) | alpha(n, 4)),
         "conv 3-D": Case(lora(n, 20, 12, 8, kernel=(1, 2, 2)) | alpha(n, 4)),
         "conv 1x1": Case(down_1x1 | alpha(n, 4)),
-        "tucker": Case({**{k: v.reshape(*v.shape, 1, 1) for k, v in lora(n, 20, 12, 8).items()}, **tucker, **alpha(n, 4)}),
+        "tucker": Case(tucker | alpha(n, 4)),
         "loha": Case(hada | alpha(n, 2)),
         "loha tucker": Case(hada_tucker | alpha(n, 2)),
         "lokr whole": Case(lokr(n) | alpha(n, 1e4)),
@@ -114,7 +134,7 @@ def _cases() -> dict[str, Case]:
         "lokr conv": Case({f"{n}.lokr_w1": values(3, 4), f"{n}.lokr_w2": values(8, 3, 3, 3, seed=6)} | alpha(n, 1)),
         "diff": Case({f"{n}.diff": values(20, 24)}),
         "diff conv": Case({f"{n}.diff": values(20, 6, 3, 3)}),
-        "diff conv beside lora": Case({f"{n}.diff": values(20, 6, 3, 3)} | lora(n + "_b", 20, 24, 8) | alpha(n + "_b", 4)),
+        "diff conv beside lora": Case({f"{n}.diff": values(20, 6, 3, 3)} | lora(f"{n}_b", 20, 24, 8)),
         "dora": Case(lora(n, 20, 24, 8) | alpha(n, 4) | {f"{n}.dora_scale": np.ones((20, 1), np.float32)}),
         "bias beside": Case(lora(n, 20, 24, 8) | alpha(n, 4) | {f"{n}.diff_b": values(20)}),
         "zero": Case(zero | alpha(n, 4)),
@@ -122,15 +142,16 @@ def _cases() -> dict[str, Case]:
         "peft rslora": Case(peft(PEFT, 20, 24, 8), None, config | {"use_rslora": True}),
         "peft patterns": Case(
             peft(PEFT, 20, 24, 8) | peft(PEFT.replace("q_proj", "v_proj"), 20, 24, 6),
-            None, config | {"rank_pattern": {".*v_proj": 6}, "alpha_pattern": {"v_proj": 16}},
-        ),  # fmt: skip
-        "peft bias": Case(peft(PEFT, 20, 24, 8) | {f"{PEFT}.lora_B.bias": values(20)}, None, config | {"lora_bias": True}),
+            None,
+            config | {"rank_pattern": {".*v_proj": 6}, "alpha_pattern": {"v_proj": 16}},
+        ),
+        "peft bias": Case(biased, None, config | {"lora_bias": True}),
         "peft embedding": Case(embedding, None, config),
         "peft without config": Case(peft(PEFT, 20, 24, 8)),
-        "peft adapter name": Case({k.replace("_A.", "_A.default.").replace("_B.", "_B.default."): v for k, v in peft("blocks.0.to_q", 20, 24, 8).items()}),
+        "peft adapter name": Case(named),
         "peft experts": Case(experts | peft(PEFT, 20, 24, 8), None, experts_config),
-        "peft loha": Case({k.replace(n, PEFT): v for k, v in hada.items()}, None, {"peft_type": "LOHA", "r": 4, "alpha": 2}),
-        "peft lokr": Case({k.replace(n, PEFT): v for k, v in lokr(n).items()}, None, {"peft_type": "LOKR", "r": 4, "alpha": 2}),
+        "peft loha": Case(renamed(hada), None, {"peft_type": "LOHA", "r": 4, "alpha": 2}),
+        "peft lokr": Case(renamed(lokr(n)), None, {"peft_type": "LOKR", "r": 4, "alpha": 2}),
         "adalora": Case(adalora, None, {"peft_type": "ADALORA", "r": 8, "target_r": 8, "lora_alpha": 32}),
         "merged linear": Case(merged, None, config | {"enable_lora": [True, False, True]}),
         "diffusers header": Case(peft("unet.down_blocks.0.to_q", 20, 24, 8), header),
@@ -138,7 +159,7 @@ def _cases() -> dict[str, Case]:
         "bare header alpha": Case(peft("diffusion_model.blocks.0.to_q", 20, 24, 8), {"lora_alpha": "4"}),
         "mlx": Case(mlx, None, mlx_config),
         "mlx experts": Case(mlx_experts | mlx, None, mlx_config),
-    }  # fmt: skip
+    }
 
 
 CASES = _cases()
@@ -156,3 +177,31 @@ def save(case: Case, folder: Path) -> Path:
     chunks = (np.ascontiguousarray(array).reshape(-1).view(np.uint8).data for array in case.arrays.values())
     write_safetensors(folder / name, plans, chunks, dict(case.metadata or {}))
     return folder if case.config is not None else folder / name
+
+
+class Work:
+    """A folder, and the adapters opened in a test: closed when it ends."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.folder = folder
+        self._stack = stack
+
+    def save(self, case: str | Case) -> Path:
+        return save(CASES[case] if isinstance(case, str) else case, self.folder)
+
+    def open(self, path: str | Path) -> la.Adapter:
+        return self._stack.enter_context(la.open(path))
+
+    def resize(self, path: Path, name: str = "output.safetensors", **asked: Any) -> ResizeReport:
+        return la.resize(path, self.folder / name, **asked)
+
+    def resized(self, case: str | Case, **asked: Any) -> tuple[la.Adapter, la.Adapter, ResizeReport]:
+        """The input, the output, and the report."""
+        path = self.save(case)
+        report = self.resize(path, "output" if path.is_dir() else "output.safetensors", **asked)
+        return self.open(path), self.open(report.written.path), report
+
+    @property
+    def names(self) -> list[str]:
+        """What lies in the folder, hidden files too."""
+        return sorted(entry.name for entry in self.folder.iterdir())

@@ -84,7 +84,7 @@ def test_every_way_to_shrink_the_sum_shrinks_it(
     ("arguments", "code", "message"),
     [
         (["{a}"], 2, "-o OUT"),
-        (["{a}", "-o", "{out}", "--rank", "2", "--error", "0.1"], 2, "--rank and --error"),
+        (["{a}", "-o", "{out}", "--rank", "2", "--error", "0.1"], 2, "rank and error"),
         (["{a}", "-o", "{out}", "--rank", "0"], 2, "rank"),
         (["{a}", "-o", "{out}", "--energy", "1.5"], 2, "energy"),
         (["{a}", "-o", "{out}", "--error", "7"], 2, "fraction"),

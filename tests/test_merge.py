@@ -17,11 +17,9 @@ from adapters import CONV_KINDS, LINEAR_KINDS, MODULE, save
 from lora_analysis import materialise
 from lora_analysis import open as open_adapter
 from lora_analysis.adapter import Adapter
-from lora_analysis.linalg.rank import RankChoice
-from lora_analysis.merging.options import MergeOptions
+from lora_analysis.merging.options import MergeOptions, merge_options
 from lora_analysis.merging.planning import plan_merge
 from lora_analysis.merging.writing import MergeReport, write_merge
-from lora_analysis.resizing.options import Budget
 from sources import BF16, adapter_of
 
 PAIRS = [
@@ -202,7 +200,7 @@ def test_differences_stay_differences_where_nothing_is_truncated(tmp_path: Path)
     inputs = [adapter_of(adapters.full(1)), adapter_of(adapters.full(2))]
     plan = plan_merge(inputs)
     assert [tensor.name for tensor in plan.rewriting.tensors] == [f"{MODULE}.diff"]
-    truncated = plan_merge(inputs, None, MergeOptions(choice=RankChoice("fixed", 3)))
+    truncated = plan_merge(inputs, None, merge_options(rank=3))
     assert f"{MODULE}.lora_up.weight" in {tensor.name for tensor in truncated.rewriting.tensors}
 
 
@@ -216,7 +214,7 @@ def test_a_truncated_sum_is_the_best_of_its_rank(second: Any, tmp_path: Path) ->
         tmp_path / "sum.safetensors",
         inputs,
         [0.6, 0.4],
-        MergeOptions(choice=RankChoice("fixed", rank), normalize=False),
+        merge_options(rank=rank, normalize=False),
     )
     delta = weighted_sum(inputs, [0.6, 0.4])[MODULE]
     found = deltas(tmp_path / "sum.safetensors")[MODULE]
@@ -228,19 +226,20 @@ def test_a_truncated_sum_is_the_best_of_its_rank(second: Any, tmp_path: Path) ->
 
 
 def test_a_rank_above_the_sum_truncates_nothing() -> None:
-    plan = plan_merge([adapter_of(adapters.lora(1, rank=2))], [1.0], MergeOptions(choice=RankChoice("fixed", 9)))
+    plan = plan_merge([adapter_of(adapters.lora(1, rank=2))], [1.0], merge_options(rank=9))
     assert plan.ranks == {2: 1}
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        MergeOptions(choice=RankChoice("energy", 0.5)),
-        MergeOptions(budget=Budget("error", 0.5)),
-        MergeOptions(budget=Budget("size", SMALL)),
-        MergeOptions(budget=Budget("size", SMALL - 400), dtype="fp16"),
+        merge_options(energy=0.5),
+        merge_options(ratio=2, max_rank=4),
+        merge_options(error=0.5),
+        merge_options(size=SMALL),
+        merge_options(size=SMALL - 400, dtype="fp16"),
     ],
-    ids=["energy", "error", "size", "size fp16"],
+    ids=["energy", "ratio", "error", "size", "size fp16"],
 )
 def test_rules_and_budgets_hold(options: MergeOptions, tmp_path: Path) -> None:
     names = [f"lora_unet_down_blocks_{i}_attentions_0_proj_in" for i in range(2)]
@@ -251,16 +250,15 @@ def test_rules_and_budgets_hold(options: MergeOptions, tmp_path: Path) -> None:
     lost = sqrt(sum(np.linalg.norm(found[name] - delta) ** 2 for name, delta in expected.items()))
     assert report.relative_error == pytest.approx(lost / whole, abs=1e-6)
     assert 0.01 < lost / whole <= sqrt(0.5) + 1e-6
-    if options.budget is not None and options.budget.kind == "size":
-        assert SMALL - 500 < report.written.size <= options.budget.limit
+    budget = options.as_resize().budget
+    if budget is not None and budget.kind == "size":
+        assert SMALL - 500 < report.written.size <= budget.limit
 
 
 # -- storage -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "options", [AS_STATED, MergeOptions(choice=RankChoice("fixed", 2)), MergeOptions(dtype="bf16")]
-)
+@pytest.mark.parametrize("options", [AS_STATED, merge_options(rank=2), MergeOptions(dtype="bf16")])
 def test_the_predicted_size_is_the_files(options: MergeOptions, tmp_path: Path) -> None:
     inputs = [adapter_of(adapters.lora(1) | adapters.tucker(2)), adapter_of(adapters.loha(3) | adapters.conv_full(4))]
     report = merged(tmp_path / "sum.safetensors", inputs, [1.0, 1.0], options)
@@ -356,12 +354,11 @@ def test_what_was_done_to_an_input_before_is_kept(tmp_path: Path) -> None:
 
 
 def test_facts_on_which_the_inputs_differ_are_left_out() -> None:
-    stated = [
-        {"ss_base_model_version": f"sd_v{i}", "ss_network_module": "lycoris.kohya", "format": "pt"} for i in (1, 2)
-    ]
-    made = plan_merge([adapter_of(adapters.loha(i), header) for i, header in enumerate(stated)]).rewriting.metadata
-    assert "ss_base_model_version" not in made
-    assert made["format"] == "pt"
+    common = {"ss_base_model_version": "sd_v1", "ss_network_module": "lycoris.kohya"}
+    inputs = [adapter_of(adapters.loha(seed), {**common, "format": value}) for seed, value in enumerate(("pt", "np"))]
+    made = plan_merge(inputs).rewriting.metadata
+    assert "format" not in made
+    assert made["ss_base_model_version"] == "sd_v1"
     assert made["ss_network_module"] == "networks.lora"  # what the output is, though every input says otherwise
 
 

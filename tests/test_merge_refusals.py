@@ -22,12 +22,11 @@ from lora_analysis.errors import (
     ShapeError,
     UnknownDialectError,
 )
-from lora_analysis.linalg.rank import RankChoice
 from lora_analysis.merging.api import merge_loras
-from lora_analysis.merging.options import MergeOptions, effective_weights
+from lora_analysis.merging.options import MergeOptions, effective_weights, merge_options
 from lora_analysis.merging.planning import plan_merge
 from lora_analysis.merging.writing import write_merge
-from lora_analysis.resizing.options import Budget
+from lora_analysis.resizing.request import options_of
 from sources import adapter_of
 
 SDXL_TE = "lora_te2_text_model_encoder_layers_30_self_attn_q_proj"
@@ -71,15 +70,27 @@ def test_no_adapters_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "fields",
+    ("asked", "message"),
     [
-        {"choice": RankChoice("fixed", 2), "budget": Budget("error", 0.1)},
-        {"dtype": "int8"},
+        ({"rank": 2, "error": 0.1}, "rank and error choose ranks"),
+        ({"dtype": "int8"}, "no dtype is named 'int8'"),
+        ({"rank": 0}, "at least 1"),
+        ({"rank": 2.5}, "whole number"),
+        ({"energy": "most"}, "must be a number"),
+        ({"error": 2}, "a fraction from 0 to 1"),
+        ({"method": "pad_truncate"}, "no option of a merge is named 'method'"),
+        ({"truncation": 3}, "no option of a merge is named 'truncation'"),
+        ({"min_rank": 2}, "nothing says which ranks"),
     ],
 )
-def test_options_that_contradict_themselves_are_refused(fields: dict[str, Any]) -> None:
-    with pytest.raises(OptionError):
-        MergeOptions(**fields)
+def test_options_that_make_no_sense_are_refused(asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        merge_options(**asked)
+
+
+def test_a_sum_is_truncated_by_its_singular_values_alone() -> None:
+    with pytest.raises(OptionError, match="singular values"):
+        MergeOptions(truncation=options_of(rank=2, method="pad_truncate"))
 
 
 # -- adapters ----------------------------------------------------------------------------------------
@@ -236,14 +247,12 @@ def test_the_dict_of_a_merge_holds_what_was_measured(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("new_rank", "options", "message"),
     [
-        (0, {}, "1"),
-        (-1, {}, "1"),
+        (0, {}, "at least 1"),
+        (-1, {}, "at least 1"),
         (2.5, {}, "whole number"),
-        (True, {}, "whole number"),
-        (2, {"energy": 0.5}, "--rank and --energy all choose ranks"),
-        (2, {"budget": Budget("error", 0.5)}, "one rank rule or one budget"),
-        (None, {"error": 2}, "fraction"),
-        (None, {"normalise": True}, "no option normalise; its options are normalize"),
+        (True, {}, "must be a number"),
+        (2, {"energy": 0.5}, "rank and energy choose ranks"),
+        (None, {"normalise": True}, "no option of a merge is named 'normalise'; there are normalize"),
     ],
 )
 def test_bad_requests_are_errors_in_the_dict(

@@ -75,7 +75,7 @@ def merge(
     options = merge_options(
         rank=rank,
         energy=energy,
-        size_bytes=None if size is None else bytes_of(size),
+        size=None if size is None else bytes_of(size),
         error=error,
         normalize=normalize,
         dtype=dtype.value,

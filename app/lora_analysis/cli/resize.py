@@ -176,7 +176,7 @@ def _table(rows: Sequence[str]) -> dict[str, str]:
 
 def _one(path: str, output: str | None, job: Job) -> Outcome:
     """One adapter; what goes wrong ends the command."""
-    if output is not None and (os.path.isdir(output) or output.endswith(os.sep)) and not is_adapter_folder(path):
+    if output is not None and (os.path.isdir(output) or output.endswith(os.sep)) and not _is_in_adapter_folder(path):
         _make_folder(output, job)
         output = os.path.join(output, _name_of(path))
     return Outcome(path, _resize(path, output, job))
@@ -209,14 +209,18 @@ def _targets(paths: Sequence[str], folder: str | None) -> list[str | None]:
 
 def _name_of(path: str) -> str:
     """The input's own name; of an adapter folder or the weights file in one, the folder's."""
+    whole = os.path.abspath(path)
+    if _is_in_adapter_folder(path):
+        return os.path.basename(whole if os.path.isdir(whole) else os.path.dirname(whole))
+    return f"{os.path.splitext(os.path.basename(whole))[0]}.safetensors"
+
+
+def _is_in_adapter_folder(path: str) -> bool:
+    """Whether the input is an adapter folder, or the weights file in one: then the output is a folder too."""
     from ..formats.folder import WEIGHT_NAMES
 
-    if os.path.isdir(path):
-        return os.path.basename(os.path.abspath(path))
     folder, name = os.path.split(os.path.abspath(path))
-    if name in WEIGHT_NAMES and is_adapter_folder(folder):
-        return os.path.basename(folder)
-    return f"{os.path.splitext(name)[0]}.safetensors"
+    return is_adapter_folder(path) or (name in WEIGHT_NAMES and is_adapter_folder(folder))
 
 
 def _make_folder(folder: str, job: Job) -> None:
@@ -258,14 +262,19 @@ def _show(found: Sequence[Outcome] | Iterator[Outcome], inputs: Inputs, *, as_js
             if inputs.many:
                 emit("")
                 show(shown(outcome.path, "bold"))
-            show(resize_view(outcome.result))
+            show(resize_view(outcome.result, with_worst=not inputs.many))
         if outcome.error is not None:
-            complain(outcome.error.message)
+            complain(_with_path(outcome.path, outcome.error.message))
     for path in inputs.skipped:
         complain(f"{path}: not a regular file; skipped", kind="note")
     if as_json:
         _emit(outcomes, many=inputs.many, dry_run=dry_run)
     return code_for_many([Exit.OK if one.error is None else exit_code(one.error) for one in outcomes])
+
+
+def _with_path(path: str, message: str) -> str:
+    """A message that says which of many files it is about."""
+    return message if path in message else f"{path}: {message}"
 
 
 def _emit(outcomes: Sequence[Outcome], *, many: bool, dry_run: bool) -> None:

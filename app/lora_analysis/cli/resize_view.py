@@ -22,8 +22,8 @@ NAME_LIMIT = 200
 WORST = 10
 
 
-def resize_view(result: ResizePlan | ResizeReport) -> RenderableType:
-    """The whole page, of a plan or of what was done."""
+def resize_view(result: ResizePlan | ResizeReport, *, with_worst: bool = True) -> RenderableType:
+    """The whole page, of a plan or of what was done; ``with_worst`` lists the layers that lose most."""
     from rich.console import Group
 
     from ..resizing.notes import skipped_in_words
@@ -32,7 +32,7 @@ def resize_view(result: ResizePlan | ResizeReport) -> RenderableType:
     plan, report = (result, None) if isinstance(result, ResizePlan) else (result.plan, result)
     parts: list[RenderableType] = [_facts(plan, report)]
     worst = _worst(report.layers.values() if report is not None else plan.layers.values())
-    if worst:
+    if worst and with_worst:
         parts += ["", _layer_table(worst)]
     parts += [shown(note, "yellow", limit=300) for note in (*plan.notes, *skipped_in_words(plan))]
     if report is not None:

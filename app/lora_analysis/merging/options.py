@@ -3,99 +3,85 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import fsum, isfinite
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import OptionError
 from ..resizing.options import Budget, OutputDtype, ResizeOptions
-
-if TYPE_CHECKING:
-    from ..linalg.rank import RankChoice
+from ..resizing.request import BUDGETS, RULES, options_of
 
 _CANCELLED = 1e-12  # of the sum of magnitudes: 0.1 + 0.2 - 0.3 is 5e-17 in floating point, and means 0
+# Words of a resize that a merge understands: those that choose ranks.
+_RANK_WORDS = (*RULES, *BUDGETS, "conv_rank", "rank_for", "min_rank", "max_rank")
 
 
 @dataclass(frozen=True, slots=True)
 class MergeOptions:
     """How weights are read and how the sum is stored.
 
-    ``normalize`` divides the weights by their sum. Without ``choice`` and ``budget`` the sum is exact, its ranks the
-    sums of the inputs' ranks; ``choice`` is a rank rule per layer, ``budget`` one limit for the whole file.
-    ``dtype``: ``keep`` stores each layer in the most precise type among the inputs that hold it.
-    ``allow_disjoint`` merges inputs that share no layer, ``drop_unsupported`` leaves out what has no sum.
+    ``normalize`` divides the weights by their sum. Without ``truncation`` the sum is exact, its ranks the sums of the
+    inputs' ranks; with it ranks are chosen as in a resize of the exact sum. ``dtype``: ``keep`` stores each layer in
+    the most precise type among the inputs that hold it. ``allow_disjoint`` merges inputs that share no layer,
+    ``drop_unsupported`` leaves out what has no sum.
 
     Raises: OptionError for what contradicts itself.
     """
 
     normalize: bool = True
-    choice: RankChoice | None = None
-    budget: Budget | None = None
+    truncation: ResizeOptions | None = None
     dtype: OutputDtype = "keep"
     allow_disjoint: bool = False
     drop_unsupported: bool = False
 
     def __post_init__(self) -> None:
-        if self.choice is not None and self.budget is not None:
-            raise OptionError("give one rank rule or one budget: --rank or --energy, --size or --error")
+        if self.truncation is not None and (self.truncation.method != "svd" or self.truncation.recipe is not None):
+            raise OptionError("a sum is truncated by its singular values: give a rank rule or a budget")
         self.as_resize()  # checks the rest
 
     @property
     def is_exact(self) -> bool:
         """Whether nothing is truncated."""
-        return self.choice is None and self.budget is None
+        return self.truncation is None
 
     def as_resize(self) -> ResizeOptions:
         """What is asked of the sum; an exact merge is one that may not err."""
-        budget = Budget("error", 0.0) if self.is_exact else self.budget
-        return ResizeOptions(choice=self.choice, budget=budget, dtype=self.dtype, alpha="rank")
+        asked = self.truncation or ResizeOptions(budget=Budget("error", 0.0))
+        return replace(asked, dtype=self.dtype, alpha="rank", keep_structure=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """For reports and provenance."""
-        stated: dict[str, Any] = {"normalize": self.normalize, "dtype": self.dtype}
-        if self.choice is not None:
-            stated["rule"] = {"name": self.choice.rule, "value": self.choice.value}
-        if self.budget is not None:
-            stated["budget"] = {"kind": self.budget.kind, "limit": self.budget.limit}
-        if self.drop_unsupported:
-            stated["drop_unsupported"] = True
-        return stated
+        """For reports and provenance: what was asked."""
+        ranks = {} if self.truncation is None else self.truncation.to_dict()
+        stated = {key: value for key, value in ranks.items() if key not in ("method", "dtype", "alpha")}
+        stated |= {"normalize": self.normalize, "dtype": self.dtype}
+        return stated | ({"drop_unsupported": True} if self.drop_unsupported else {})
 
 
 def merge_options(
     *,
-    rank: int | None = None,
-    energy: float | None = None,
-    size_bytes: float | None = None,
-    error: float | None = None,
-    **fields: Any,
+    normalize: bool = True,
+    dtype: OutputDtype = "keep",
+    allow_disjoint: bool = False,
+    drop_unsupported: bool = False,
+    **ranks: Any,
 ) -> MergeOptions:
-    """Options from plain values: at most one way to choose ranks, and the other fields of :class:`MergeOptions`.
+    """Options from keywords. ``ranks`` are the words of a resize: ``rank=32``, ``energy=0.95``, ``size=50e6`` (bytes),
+    ``error=0.05``, ``max_rank=64``, ...; see :func:`..resizing.request.options_of`. None counts as not asked for.
 
-    ``energy`` is kept in every layer, a fraction; ``error`` is the relative error of the whole, 0 to 1.
-    Raises: OptionError for more than one way, an impossible value, or a field that does not exist.
+    Raises: OptionError for what is unknown, no number, or contradicts itself.
     """
-    from ..linalg.rank import RankChoice
-
-    ways = {"--rank": rank, "--energy": energy, "--size": size_bytes, "--error": error}
-    stated = [name for name, value in ways.items() if value is not None]
-    if len(stated) > 1:
-        raise OptionError(f"{' and '.join(stated)} all choose ranks; give one")
-    if rank is not None:
-        if isinstance(rank, bool) or not isinstance(rank, int):
-            raise OptionError(f"rank {rank!r} was asked for; a rank is a whole number of at least 1")
-        fields["choice"] = RankChoice("fixed", rank)
-    elif energy is not None:
-        fields["choice"] = RankChoice("energy", energy)
-    elif size_bytes is not None:
-        fields["budget"] = Budget("size", size_bytes)
-    elif error is not None:
-        fields["budget"] = Budget("error", error)
-    unknown = fields.keys() - MergeOptions.__dataclass_fields__
+    asked = {key: value for key, value in ranks.items() if value is not None}
+    unknown = [key for key in asked if key not in _RANK_WORDS]
     if unknown:
-        known = ", ".join(MergeOptions.__dataclass_fields__)
-        raise OptionError(f"a merge has no option {', '.join(sorted(unknown))}; its options are {known}")
-    return MergeOptions(**fields)
+        own = ("normalize", "dtype", "allow_disjoint", "drop_unsupported")
+        raise OptionError(f"no option of a merge is named {unknown[0]!r}; there are {', '.join((*own, *_RANK_WORDS))}")
+    return MergeOptions(
+        normalize=normalize,
+        truncation=options_of(**asked) if asked else None,
+        dtype=dtype,
+        allow_disjoint=allow_disjoint,
+        drop_unsupported=drop_unsupported,
+    )
 
 
 def effective_weights(weights: Sequence[float], *, normalize: bool) -> tuple[float, ...]:

@@ -11,6 +11,7 @@ from ..errors import OptionError
 from ..formats.layout import TensorPlan, aligned, predicted_size
 from ..resizing.candidate import Candidate, shares_one_rank
 from ..resizing.configuration import output_config
+from ..resizing.options import ResizeOptions
 from ..resizing.plan import LayerPlan, ResizePlan, rank_limit
 from .configuration import summed_config
 from .extras import sort_extras
@@ -52,7 +53,8 @@ def plan_merge(
         inputs, matched.layers, extras.carried, config, dtype=options.dtype, keep_differences=options.is_exact
     )
     candidates = [_candidate(made) for made in summed.layers.values() if made.spelling is not None]
-    if options.budget is not None or (options.choice is not None and (predict or options.choice.rule != "fixed")):
+    truncation = options.truncation
+    if truncation is not None and (predict or not truncation.is_fixed):
         candidates = _with_spectra(candidates, workers, progress, cancel)
     build = partial(_build, inputs, options, summed, candidates)
     rewriting = build(_ranks(summed.adapter, options, candidates, lambda ranks: build(ranks).size_after))
@@ -101,23 +103,23 @@ def _ranks(
 ) -> Sequence[int]:
     """The rank of every sum: never above what it has, nor above what a matrix of its shape can have."""
     limits = [min(candidate.layer.rank or 1, rank_limit(candidate.layer)) for candidate in candidates]
+    asked = options.as_resize()
     if options.is_exact:
-        ranks = limits
-    elif options.budget is not None:
+        chosen: Sequence[int] = limits
+    elif asked.budget is not None:
         from ..resizing.budgets import ranks_for_budget
 
-        chosen = ranks_for_budget(adapter, options.as_resize(), candidates, size_of)
-        ranks = [min(pair) for pair in zip(chosen, limits, strict=True)]
+        chosen = ranks_for_budget(adapter, asked, candidates, size_of)
     else:
-        pairs = zip(candidates, limits, strict=True)
-        ranks = [min(_rank_by_rule(options, candidate), limit) for candidate, limit in pairs]
+        chosen = [_rank_by_rule(asked, candidate) for candidate in candidates]
+    ranks = [min(pair) for pair in zip(chosen, limits, strict=True)]
     _require_one_rank(adapter, candidates, ranks)
     return ranks
 
 
-def _rank_by_rule(options: MergeOptions, candidate: Candidate) -> int:
-    choice = options.choice
-    assert choice is not None  # the caller asks where there is a rule
+def _rank_by_rule(options: ResizeOptions, candidate: Candidate) -> int:
+    choice = options.choice_for(candidate.layer)
+    assert choice is not None  # the caller asks where there is no budget
     if choice.rule == "fixed":
         return int(choice.value)
     assert candidate.spectrum is not None  # rules other than fixed ask for spectra

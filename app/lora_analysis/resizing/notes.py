@@ -14,14 +14,16 @@ from .plan import LayerPlan, ResizePlan
 _OTHER_KINDS = {"lora": "Tucker or merged", "full": "difference"}
 
 
-def notes_on(adapter: Adapter, layers: Mapping[str, LayerPlan]) -> Iterator[str]:
+def notes_on(adapter: Adapter, layers: Mapping[str, LayerPlan], size_after: int) -> Iterator[str]:
     """One sentence each."""
     changed = {name: plan for name, plan in layers.items() if plan.is_changed}
     yield from _about_magnitudes(adapter, changed)
     yield from _about_new_structure(changed)
     yield from _about_flattened_convolutions(adapter, changed)
+    if size_after > adapter.source.size and any(plan.is_changed and plan.kind != "lora" for plan in layers.values()):
+        yield "the output is larger than the input, whose kind needs fewer values for the same rank"
     if any(finding.code == "scale-assumed" for finding in adapter.findings):
-        yield f"{CONFIG_NAME} is missing: its lora_alpha has to be changed with r, so that lora_alpha / r stays the same"
+        yield f"{CONFIG_NAME} is missing: change its lora_alpha with its r, so that lora_alpha / r stays the same"
 
 
 def skipped_in_words(plan: ResizePlan) -> list[str]:

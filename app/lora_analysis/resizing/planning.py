@@ -139,6 +139,7 @@ class _Making:
         layers = {name: plans[name] for name in self.adapter.layers}
         tensors = aligned(_output_tensors(self.adapter, layers))
         metadata, remarks = output_metadata(self.adapter, self.options, layers, self.stated)
+        size = predicted_size(tensors, metadata)
         return ResizePlan(
             self.adapter,
             self.options,
@@ -146,8 +147,8 @@ class _Making:
             tensors,
             metadata,
             output_config(self.adapter, layers),
-            predicted_size(tensors, metadata),
-            (*remarks, *notes_on(self.adapter, layers)),
+            size,
+            (*remarks, *notes_on(self.adapter, layers, size)),
             decompositions,
         )
 
