@@ -13,7 +13,7 @@ TORCH = torch==2.13.0
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint format pictures benchmark clean
+.PHONY: help demo test lint format pictures benchmark bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make format     rewrite the sources in the project's format"
 	@echo "make pictures   draw docs/images/ again from a real run"
 	@echo "make benchmark  time 'lora inspect' on 1,000 adapters and on a 1 GB one"
+	@echo "make bench      time resizing and merging on adapters of full size (about 2.5 GB in the temporary folder)"
 	@echo "make clean      remove $(VENV) and $(DEMO)"
 
 # -- installed parts, one stamp each, so that a second run starts at once ----------------------------
@@ -77,6 +78,9 @@ pictures: $(VENV)/.package
 
 benchmark: $(VENV)/.package
 	$(BIN)/python benchmarks/inspect_folder.py
+
+bench: $(VENV)/.package
+	$(BIN)/python benchmarks/resize.py
 
 clean:
 	rm -rf $(VENV) $(DEMO)

@@ -3,7 +3,7 @@
     python benchmarks/baselines.py WAY ADAPTER RANK OUT
 
 ``floor``   read, widen, two Gram products, one eigenproblem, two products, narrow, write: nothing else. No checks, no
-            hashes, no header, no error measured; not a usable resize.
+            hashes, no header, no error measured, large products in float32; not a usable resize.
 ``qr``      the same loop with Householder QR of both factors and the SVD of the small core.
 ``dense``   what most scripts do: the SVD of every dense delta, in float32 on all cores. One layer of each shape is
             decomposed, and its time counted for every layer of the shape; the seconds are printed.

@@ -1,7 +1,7 @@
 """Adapters of full size with invented values: names, shapes, types and headers of real ones.
 
-Values: ``up`` and ``down`` are normal numbers, mixed by a rotation, with singular values that fall like ``k ** -1.2`` (what
-trained adapters show). The same call writes the same values, whatever is in the file beside them.
+Values: ``up`` and ``down`` are normal numbers, mixed by a rotation. Singular values fall like ``k ** -1.2``, as those
+of trained adapters do. The same call writes the same values on the same machine.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "text": set(),
     "timestamps": set(),
     "background": set(),
+    "failures": {"errors", "text"},
     "errors": {"text"},
     "json_ready": set(),
     "adapter": {"errors"},
@@ -48,7 +49,7 @@ MAY_IMPORT = {
     "doctor": BASE | {"__init__"},
     "resizing": BASE | {"formats", "linalg", "delta", "__init__"},
     "resizer": BASE | {"background", "formats", "resizing", "merging"},
-    "merging": BASE | {"formats", "linalg", "resizing", "__init__"},
+    "merging": BASE | {"failures", "formats", "linalg", "resizing", "__init__"},
     "spectra": BASE | {"formats", "linalg"},
     "cli": BASE | {"formats", "__init__"} | USE_CASES,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from math import inf, nan
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 import adapters
 from adapters import CONV, MODULE, save
-from lora_analysis import materialise
+from lora_analysis import LoraResizer, materialise
 from lora_analysis.errors import (
     LoraAnalysisError,
     NonFiniteError,
@@ -275,3 +276,14 @@ def test_the_sum_can_be_read_without_being_written() -> None:
     plan = plan_merge(opened(adapters.lora(1), adapters.full(2)))
     total = sum(0.5 * materialise(one.layers[MODULE]) for one in opened(adapters.lora(1), adapters.full(2)))
     np.testing.assert_allclose(materialise(plan.rewriting.adapter.layers[MODULE]), total, atol=1e-12)
+
+
+def test_the_application_merges_from_a_coroutine(tmp_path: Path) -> None:
+    paths = [save(tmp_path / f"{i}.safetensors", adapters.lora(i)) for i in range(2)]
+    resizer = LoraResizer()
+    done = asyncio.run(resizer.merge_loras(paths, [0.7, 0.3], tmp_path / "sum.safetensors", 2))
+    assert (done["success"], done["new_rank"]) == (True, 2)
+    again = asyncio.run(resizer.merge_loras(paths, [1, -1], tmp_path / "other.safetensors"))
+    assert (again["success"], again["error"]["code"]) == (False, "option")
+    as_stated = asyncio.run(resizer.merge_loras(paths, [1, -1], tmp_path / "other.safetensors", normalize=False))
+    assert [item["weight"] for item in as_stated["report"]["inputs"]] == [1.0, -1.0]

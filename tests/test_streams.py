@@ -207,6 +207,7 @@ def test_linear_algebra_that_a_worker_loads_has_one_thread_too():
 
 INTERRUPTED = """
 import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs with it ignored
 from lora_analysis.linalg.streams import map_layers
 def work(n):
     print(n, flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .adapter import Adapter
@@ -109,6 +109,25 @@ class LoraResizer:
         and ``size_after`` in bytes, ``report``; where it failed, ``error``: ``{"type", "code", "message"}``.
         """
         return await in_thread(lambda cancel: _resize(path, new_rank, output_path, options, cancel))
+
+    async def merge_loras(
+        self,
+        paths: Sequence[PathLike],
+        weights: Sequence[float] | None,
+        output_path: PathLike,
+        new_rank: int | None = None,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Write the weighted sum of several adapters, truncated to ``new_rank`` where it is given.
+
+        Weights are divided by their sum unless ``normalize=False``. Further options, and what is returned, are those
+        of :func:`.merging.api.merge_loras`.
+        """
+        from .merging.api import merge_loras
+
+        return await in_thread(
+            lambda cancel: merge_loras(paths, weights, output_path, new_rank, cancel=cancel, **options)
+        )
 
 
 def _validate(path: PathLike, new_rank: int | None, options: Mapping[str, Any], cancel: Cancel) -> dict[str, Any]:

@@ -102,6 +102,10 @@ def resize(
     recipe: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Scores: fro_lora=1,thr=-1.2", show_default=False)
     ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="CHECKPOINT", help="For a recipe's spn_ckpt and fro_ckpt.", show_default=False),
+    ] = None,
     sv_ratio: Annotated[
         float | None, typer.Option(metavar="P", help="As sd-scripts: one more than --ratio.", show_default=False)
     ] = None,
@@ -152,7 +156,7 @@ def resize(
     options = options_of(
         rank=rank, energy=energy, norm=norm, sum=sum_, ratio=ratio, absolute=absolute, layer_error=layer_error,
         knee=knee, sv_ratio=sv_ratio, sv_fro=sv_fro, sv_cumulative=sv_cumulative, parameters=params, error=error,
-        size=None if size is None else bytes_of(size), recipe=recipe,
+        size=None if size is None else bytes_of(size), recipe=recipe, base=base,
         conv_rank=conv_rank, rank_for=_table(rank_for or ()), min_rank=min_rank, max_rank=max_rank,
         method=method.value, dtype=dtype.value, alpha=alpha.value, keep_structure=keep_structure,
     )  # fmt: skip

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _LARGEST = {"F8_E4M3": 448.0, "F8_E5M2": 57344.0, "F16": 65504.0}
 _LARGEST_FLOAT32 = 3.4028234e38
+_BLOCK_VALUES = 1 << 15
 
 
 def encode(values: FloatArray, dtype: str, name: str) -> FloatArray:
@@ -29,7 +30,46 @@ def encode(values: FloatArray, dtype: str, name: str) -> FloatArray:
     # By way of float32: numpy's direct cast from float64 to fp16 is several times slower, and the second
     # rounding changes a value by less than 1e-3 of its last place.
     narrowed = values.astype(np.float32) if values.dtype.itemsize > 4 and dtype != "F64" else values
+    if dtype == "F16" and narrowed.dtype == np.float32:
+        return _half(np.ascontiguousarray(narrowed))
     return np.ascontiguousarray(narrowed.astype(array_type(dtype)))
+
+
+def _half(values: FloatArray) -> FloatArray:
+    """float32 of at most 65504 as fp16, bit for bit what numpy's cast gives (nearest, ties to even), and faster.
+
+    numpy raises the processor's underflow flag for every subnormal result, which takes 80 ns; balanced factors of a
+    trained adapter hold some per cent of them. Measured on one core, in ns a value: numpy 3.1 without subnormals,
+    9 with 5 %, 41 with half; this 2, whatever the values.
+    """
+    import numpy as np
+
+    result = np.empty(values.shape, np.uint16)
+    flat, out = values.reshape(-1), result.reshape(-1)
+    for start in range(0, flat.size, _BLOCK_VALUES):  # small enough that every temporary stays in the cache
+        out[start : start + _BLOCK_VALUES] = _half_bits(flat[start : start + _BLOCK_VALUES])
+    return result.view(array_type("F16"))
+
+
+def _half_bits(values: FloatArray) -> FloatArray:
+    """Adding ``2^(E + 13)`` to ``|x|`` rounds it to a multiple of ``2^(E - 10)``, fp16's step at exponent E.
+
+    E is the value's exponent, or -14 for what becomes subnormal. The difference of the bits is the multiple, from 0
+    to 2048; with ``(E + 14) << 10`` added it is fp16's exponent and fraction, a carry into the next exponent included.
+    """
+    import numpy as np
+
+    magnitudes = np.abs(values)
+    power = magnitudes.view(np.uint32) & np.uint32(0x7F800000)
+    np.maximum(power, np.uint32((127 - 14) << 23), out=power)
+    power += np.uint32(13 << 23)
+    magnitudes += power.view(np.float32)
+    bits = magnitudes.view(np.uint32) - power
+    power >>= np.uint32(13)
+    bits += power - np.uint32((127 - 1) << 10)  # (E + 127 + 13) - (127 - 1) = E + 14
+    signs = (values.view(np.uint32) >> np.uint32(16)) & np.uint32(0x8000)
+    half: FloatArray = (bits | signs).astype(np.uint16)
+    return half
 
 
 def buffer_of(array: FloatArray) -> memoryview:

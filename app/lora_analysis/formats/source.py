@@ -64,7 +64,7 @@ class FileSource:
     def scalar(self, name: str) -> float:
         """The value of a one-element tensor, without numpy. Raises: FormatError where it is not one real number."""
         info = self.tensors[name]
-        if any(size != 1 for size in info.shape):  # before reading: the tensor may be large
+        if info.shape and any(size != 1 for size in info.shape):  # before reading: the tensor may be large
             raise FormatError(f"{self._file.label}: {name} has the shape {list(info.shape)}; expected one value")
         try:
             return single_value(info.dtype, self.raw(name))

@@ -1,4 +1,4 @@
-"""``merge_loras``: paths in, a plain dict out, for applications."""
+"""From paths to a merged file: ``merge``, and ``merge_loras``, which returns a plain dict for applications."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from ..errors import LoraAnalysisError
+from ..failures import caught
 from ..formats import open_adapter
-from ..json_ready import json_ready
+from ..json_ready import encodable, json_ready
 from .options import MergeOptions, merge_options
 from .planning import plan_merge
 from .writing import MergeReport, check_merge_output, write_merge
 
 logger = logging.getLogger(__name__)
 
+PathLike = str | os.PathLike[str]
+Progress = Callable[[int, int], None]  # bytes written, bytes in all
 Cancel = Callable[[], bool]
-Progress = Callable[[int, int], None]
 
 
 def merge(
-    paths: Sequence[str | os.PathLike[str]],
+    paths: Sequence[PathLike],
     weights: Sequence[float] | None,
-    target: str | os.PathLike[str],
+    target: PathLike,
     options: MergeOptions,
     *,
     overwrite: bool = False,
@@ -42,9 +43,9 @@ def merge(
 
 
 def merge_loras(
-    paths: Sequence[str | os.PathLike[str]],
+    paths: Sequence[PathLike],
     weights: Sequence[float] | None,
-    output_path: str | os.PathLike[str],
+    output_path: PathLike,
     new_rank: int | None = None,
     *,
     overwrite: bool = False,
@@ -55,25 +56,41 @@ def merge_loras(
 ) -> dict[str, Any]:
     """Merge files or folders into one adapter. Does not raise for bad input.
 
-    ``options`` are those of :func:`.options.merge_options`: ``normalize``, ``dtype``, ``energy``, ``size_bytes``, ...
+    ``options`` are those of :func:`.options.merge_options`: ``normalize``, ``dtype``, ``energy``, ``size``, ...
 
-    Returns: ``{success, output_path, layers_total, layers_changed, layers_skipped, new_rank, relative_error,
-    size_after, report}`` and, where it failed, ``error``: ``{"type", "code", "message"}``; then nothing was written.
-    ``new_rank`` is the one rank of all layers, None where they differ; ``relative_error`` is measured on what was
-    stored; ``layers_skipped`` counts the layers of the inputs that are not in the output.
+    Returns: ``success``, ``output_path``, ``layers_total`` and ``layers_changed`` (all of the output's: each is a sum),
+    ``layers_skipped`` (of the inputs, those that are not in the output), ``new_rank`` (None where layers differ),
+    ``relative_error`` (measured on what was stored), ``size_after`` in bytes, ``report``; where it failed,
+    ``error``: ``{"type", "code", "message"}``, and nothing was written.
     """
-    result = _empty(output_path)
-    try:
+    found: dict[str, Any] = {
+        "success": False,
+        "output_path": None,
+        "layers_total": 0,
+        "layers_changed": 0,
+        "layers_skipped": 0,
+        "new_rank": None,
+        "relative_error": None,
+        "size_after": None,
+        "report": None,
+    }
+
+    def work() -> None:
+        found["output_path"] = encodable(os.fspath(output_path))
         asked = merge_options(rank=new_rank, **options)
         report = merge(
             paths, weights, output_path, asked, overwrite=overwrite, workers=workers, progress=progress, cancel=cancel
         )
-    except LoraAnalysisError as error:
-        logger.error("%s", error.message)
-        return {**result, "error": error.to_dict()}
+        found.update(_summary(report))
+
+    error = caught(work, doing="merging", path=output_path, logger=logger)
+    ready: dict[str, Any] = json_ready(found if error is None else {**found, "error": error})
+    return ready
+
+
+def _summary(report: MergeReport) -> dict[str, Any]:
     ranks = list(report.plan.ranks)
-    found = {
-        **result,
+    return {
         "success": True,
         "layers_total": len(report.layers),
         "layers_changed": len(report.layers),
@@ -82,20 +99,4 @@ def merge_loras(
         "relative_error": report.relative_error,
         "size_after": report.written.size,
         "report": report.to_dict(),
-    }
-    ready: dict[str, Any] = json_ready(found)
-    return ready
-
-
-def _empty(output_path: str | os.PathLike[str]) -> dict[str, Any]:
-    return {
-        "success": False,
-        "output_path": json_ready(os.fsdecode(output_path)),
-        "layers_total": 0,
-        "layers_changed": 0,
-        "layers_skipped": 0,
-        "new_rank": None,
-        "relative_error": None,
-        "size_after": None,
-        "report": None,
     }

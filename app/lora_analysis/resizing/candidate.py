@@ -10,6 +10,7 @@ from ..formats.spelling import Spelling
 
 if TYPE_CHECKING:
     from ..linalg.floats import Float64Array
+    from .base_norms import BaseNorms
     from .calculation import Decompositions
 
 
@@ -22,6 +23,7 @@ class Candidate:
     dtypes: tuple[str, str]  # of the new down and up
     spectrum: Float64Array | None = None  # largest first, scale included, where it was calculated
     decompositions: Decompositions | None = None  # kept for the writer, where memory allows
+    base_norms: BaseNorms | None = None  # of the weight the layer belongs to, where a recipe asks for them
 
 
 def shares_one_rank(candidate: Candidate) -> bool:

@@ -58,6 +58,7 @@ class ResizeOptions:
     choice: RankChoice | None = None
     budget: Budget | None = None
     recipe: Recipe | None = None
+    base: str | None = None  # checkpoint whose norms the recipe compares with
     conv_choice: RankChoice | None = None
     table: tuple[tuple[str, int], ...] = ()
     floor: int = 1
@@ -74,6 +75,12 @@ class ResizeOptions:
         _require_known("dtype", self.dtype, ("keep", *OUTPUT_DTYPES))
         _require_known("alpha policy", self.alpha, ALPHA_POLICIES)
         self._check_ranks()
+        if self.recipe is not None and self.recipe.needs_base and self.base is None:
+            raise OptionError("the recipe compares with the base model; name its checkpoint with --base")
+        if self.base is not None and (self.recipe is None or not self.recipe.needs_base):
+            raise OptionError(
+                "a base checkpoint serves the scores spn_ckpt and fro_ckpt of a recipe; none was asked for"
+            )
         if self.choice is None and (self.conv_choice is not None or self.table):
             raise OptionError("a budget or a recipe chooses every rank; it does not go with --conv-rank or --rank-for")
         choices = [choice for choice in (self.choice, self.conv_choice) if choice is not None]

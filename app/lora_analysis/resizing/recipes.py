@@ -10,6 +10,8 @@ The score of component i is ``log10 σ_i - Σ w_m log10 ref_m`` with the weights
 =========  ===============================================================================
 spn_lora   the layer's largest singular value
 fro_lora   the Frobenius norm of the layer's delta
+spn_ckpt   the largest singular value of the base weight (needs the checkpoint)
+fro_ckpt   the Frobenius norm of the base weight (needs the checkpoint)
 params     parameters that one rank costs: ``out + in * k``
 =========  ===============================================================================
 
@@ -31,8 +33,8 @@ from .candidate import Candidate
 if TYPE_CHECKING:
     from ..linalg.floats import Float64Array
 
-REFERENCES = ("spn_lora", "fro_lora", "params")
-_OF_THE_BASE = ("spn_ckpt", "fro_ckpt", "subspace")
+_OF_THE_BASE = ("spn_ckpt", "fro_ckpt")
+REFERENCES = ("spn_lora", "fro_lora", "params", *_OF_THE_BASE)
 _MIB = 1 << 20
 
 
@@ -44,6 +46,11 @@ class Recipe:
     weights: tuple[tuple[str, float], ...]  # sum 1
     threshold: float | None = None
     size: float | None = None
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether a score refers to the base model's weights."""
+        return any(name in _OF_THE_BASE for name, _ in self.weights)
 
     def scored(self, candidate: Candidate) -> Float64Array:
         """``10 ** score`` of every component, largest first."""
@@ -58,6 +65,10 @@ class Recipe:
             "fro_lora": float(np.linalg.norm(values)),
             "params": float(sum(values_per_rank(candidate))),
         }
+        if candidate.base_norms is not None:
+            references |= {"spn_ckpt": candidate.base_norms.spectral, "fro_ckpt": candidate.base_norms.frobenius}
+        if not all(references[name] for name, weight in self.weights if weight):
+            raise OptionError(f"{candidate.layer.name}: the base weight is zero; no score can be relative to it")
         divisor = np.prod([references[name] ** weight for name, weight in self.weights])
         return np.asarray(values / divisor)
 
@@ -84,8 +95,6 @@ def parse_recipe(text: str) -> Recipe:
 
 
 def _reference(name: str) -> str:
-    if name in _OF_THE_BASE:
-        raise OptionError(f"the score {name} needs the base checkpoint; there are {', '.join(REFERENCES)} without it")
     if name == "rescale":
         raise OptionError("a resize keeps the strength of an adapter; rescale is not one of its scores")
     if name not in REFERENCES:

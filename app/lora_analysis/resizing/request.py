@@ -26,7 +26,18 @@ RULES: Mapping[str, str] = {
     "sv_cumulative": "sd_scripts:sv_cumulative",
 }
 BUDGETS: tuple[BudgetKind, ...] = ("size", "parameters", "error")
-_OTHERS = ("recipe", "conv_rank", "rank_for", "min_rank", "max_rank", "method", "dtype", "alpha", "keep_structure")
+_OTHERS = (
+    "recipe",
+    "base",
+    "conv_rank",
+    "rank_for",
+    "min_rank",
+    "max_rank",
+    "method",
+    "dtype",
+    "alpha",
+    "keep_structure",
+)
 
 
 def options_of(**asked: Any) -> ResizeOptions:
@@ -34,8 +45,9 @@ def options_of(**asked: Any) -> ResizeOptions:
 
     One of ``rank``, ``energy``, ``norm``, ``sum``, ``ratio``, ``absolute``, ``layer_error``, ``knee`` (True),
     ``sv_ratio``, ``sv_fro``, ``sv_cumulative`` (rules per layer), ``size`` (bytes), ``parameters``, ``error`` (budgets
-    for the whole adapter) or ``recipe``. Further ``conv_rank``, ``rank_for`` ({glob: rank}), ``min_rank``,
-    ``max_rank``, ``method``, ``dtype``, ``alpha``, ``keep_structure``.
+    for the whole adapter) or ``recipe`` (with ``base``, a checkpoint, for its scores ``spn_ckpt`` and ``fro_ckpt``).
+    Further ``conv_rank``, ``rank_for`` ({glob: rank}), ``min_rank``, ``max_rank``, ``method``, ``dtype``, ``alpha``,
+    ``keep_structure``.
 
     Raises: OptionError for what is unknown, no number, or contradicts itself.
     """
@@ -58,7 +70,7 @@ def options_of(**asked: Any) -> ResizeOptions:
     found["floor"] = _whole("min_rank", given.get("min_rank", 1))
     if "max_rank" in given:
         found["cap"] = _whole("max_rank", given["max_rank"])
-    passed_on = {key: given[key] for key in ("method", "dtype", "alpha", "keep_structure") if key in given}
+    passed_on = {key: given[key] for key in ("base", "method", "dtype", "alpha", "keep_structure") if key in given}
     return ResizeOptions(**found, **passed_on)
 
 

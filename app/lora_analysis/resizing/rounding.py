@@ -76,20 +76,16 @@ def _rounding(exact: LowRank, stored: LowRank, precision: Precision) -> _Roundin
 
 
 def _norms(rounding: _Rounding) -> tuple[float, float]:
-    """``‖D‖`` and ``‖e f‖``, from Gram matrices of the factors' short sides."""
-    rank = rounding.u.shape[1]
-    left = np.concatenate([rounding.e, rounding.u], axis=1)
-    right = np.concatenate([rounding.stored_d, rounding.f])
-    columns, rows = _gram(left.T), _gram(right)
-    moved = float(np.sum(columns * rows))
-    joint = float(np.sum(columns[:rank, :rank] * rows[rank:, rank:]))
-    return sqrt(max(moved, 0.0)), sqrt(max(joint, 0.0))
+    """``‖D‖`` and ``‖e f‖``, from products of the factors' short sides: ``‖a b‖² = <aᵀ a, b bᵀ>``."""
+    e, f, u, _, stored_d = rounding
+    of_e, of_f = e.T @ e, f @ f.T
+    moved = _sum(of_e, stored_d @ stored_d.T) + 2 * _sum(e.T @ u, stored_d @ f.T) + _sum(u.T @ u, of_f)
+    return sqrt(max(moved, 0.0)), sqrt(max(_sum(of_e, of_f), 0.0))
 
 
-def _gram(rows: Float64Array) -> Float64Array:
-    """``rows @ rows.T``; every entry is good to its own rows' norms, so the sum over entries may be float64."""
-    product: Float64Array = (rows @ rows.T).astype(np.float64)
-    return product
+def _sum(left: Float64Array, right: Float64Array) -> float:
+    """``<left, right>``: every entry is good to its own rows' norms, so only the sum needs float64."""
+    return float(np.sum(np.multiply(left, right, dtype=np.float64)))
 
 
 def _overlap(update: Update, scale: float, rounding: _Rounding) -> float:
