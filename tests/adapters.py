@@ -10,7 +10,7 @@ import numpy as np
 
 from lora_analysis.formats.layout import TensorPlan
 from lora_analysis.formats.writer import write_safetensors
-from sources import _NAMES
+from sources import MemorySource
 
 Arrays = dict[str, np.ndarray]
 OUT, IN, KERNEL = 12, 10, (3, 3)
@@ -98,7 +98,7 @@ CONV_KINDS: Mapping[str, Callable[[int], Arrays]] = {
 
 def save(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> Path:
     """Write the arrays with the project's own writer."""
-    plans = [TensorPlan(name, _NAMES[array.dtype.name], array.shape) for name, array in arrays.items()]
+    plans = [TensorPlan(name, info.dtype, info.shape) for name, info in MemorySource(arrays).tensors.items()]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_safetensors(path, plans, (array.tobytes() for array in arrays.values()), dict(metadata or {}))
     return path

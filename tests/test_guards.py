@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "demo": BASE | {"formats"},
     "doctor": BASE | {"__init__"},
     "resizing": BASE | {"formats", "linalg", "delta", "__init__"},
-    "resizer": BASE | {"background", "formats", "resizing", "merging"},
+    "resizer": BASE | {"background", "failures", "formats", "resizing", "merging"},
     "merging": BASE | {"failures", "formats", "linalg", "resizing", "__init__"},
     "spectra": BASE | {"formats", "linalg"},
     "cli": BASE | {"formats", "__init__"} | USE_CASES,

@@ -150,8 +150,9 @@ def test_an_adapter_and_its_negative_cancel(tmp_path: Path) -> None:
     assert np.abs(deltas(tmp_path / "zero.safetensors")[MODULE]).max() < 1e-6
 
 
-def test_experts_and_mlx_factors_are_summed(tmp_path: Path) -> None:
-    name, config = "model.layers.3.mlp.switch_mlp.up_proj", {"lora_parameters": {"rank": 2, "scale": 4.0}}
+@pytest.mark.parametrize("parameters", [{"rank": 2, "scale": 4.0}, {"rank": 2}], ids=["scale", "no scale"])
+def test_experts_and_mlx_factors_are_summed(parameters: dict[str, float], tmp_path: Path) -> None:
+    name, config = "model.layers.3.mlp.switch_mlp.up_proj", {"lora_parameters": parameters}
 
     def made(seed: int) -> Adapter:
         arrays = {
@@ -165,6 +166,25 @@ def test_experts_and_mlx_factors_are_summed(tmp_path: Path) -> None:
     assert_equal(deltas(tmp_path / "sum"), weighted_sum(inputs, [0.25, 0.5]))
     stated = json.loads((tmp_path / "sum" / "adapter_config.json").read_text())
     assert stated["lora_parameters"] == {"rank": 4, "scale": 1.0}
+
+
+def test_the_parts_of_a_merged_linear_are_summed_as_one_matrix(tmp_path: Path) -> None:
+    """Early PEFT: up is a grouped convolution, one block for each part that was on."""
+    name = "base_model.model.transformer.h.0.attn.c_attn"
+    config = adapters.peft_config(2, 4, enable_lora=[True, False, True], fan_in_fan_out=True)
+
+    def made(seed: int) -> Adapter:
+        arrays = {
+            f"{name}.lora_A.weight": adapters.normal(seed, 4, 10),
+            f"{name}.lora_B.weight": adapters.normal(seed, 16, 2, 1),
+        }
+        return adapter_of(arrays, config=config)
+
+    inputs = [made(1), made(2)]
+    plan = plan_merge(inputs, [0.5, 0.5])
+    assert plan.ranks == {8: 1}
+    write_merge(plan, tmp_path / "sum")
+    assert_equal(deltas(tmp_path / "sum"), weighted_sum(inputs, [0.5, 0.5]))
 
 
 def test_biases_are_summed_beside_their_weights(tmp_path: Path) -> None:

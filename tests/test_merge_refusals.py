@@ -193,6 +193,29 @@ def test_values_that_replace_the_bases_are_refused_where_they_differ() -> None:
     assert HEAD not in {tensor.name for tensor in plan.rewriting.tensors}
 
 
+def test_tensors_that_no_loader_applies_are_left_out_and_reported() -> None:
+    orphan = {"lora_unet_lost.lora_down.weight": adapters.normal(1, 2, 10)}
+    plan = plan_merge([adapter_of(adapters.lora(1) | orphan)])
+    assert [drop.name for drop in plan.dropped] == list(orphan)
+    assert plan.layers_dropped == 0
+    assert not orphan.keys() & {tensor.name for tensor in plan.rewriting.tensors}
+
+
+def test_nothing_is_carried_from_an_input_of_weight_zero() -> None:
+    plan = plan_merge([with_head(1), with_head(2)], [1.0, 0.0])
+    assert (HEAD, 1) in {(drop.name, drop.input) for drop in plan.dropped}
+    assert HEAD in {tensor.name for tensor in plan.rewriting.tensors}
+
+
+def test_a_grouped_convolution_is_refused() -> None:
+    grouped = {
+        f"{CONV}.lora_down.weight": adapters.normal(1, 4, 5, 3, 3),
+        f"{CONV}.lora_up.weight": adapters.normal(2, 12, 2, 1, 1),
+    }
+    with pytest.raises(OpaqueUpdateError, match="block-diagonal"):
+        plan_merge(opened(grouped))
+
+
 # -- writing -----------------------------------------------------------------------------------------
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # type checkers and editors see ordinary imports
     from .delta import materialise as materialise
     from .errors import LoraAnalysisError as LoraAnalysisError
     from .formats import open_adapter as open  # noqa: A004, F401  a public name of the package, as in gzip.open
+    from .merging.api import merge as merge
+    from .merging.api import plan_merge as plan_merge
     from .metadata import LoraMetadataExtractor as LoraMetadataExtractor
     from .metadata import inspect as inspect
     from .resizer import LoraResizer as LoraResizer
@@ -37,7 +39,9 @@ _HOME = {
     "Spectrum": ("spectra.values", "Spectrum"),
     "inspect": ("metadata", "inspect"),
     "materialise": ("delta", "materialise"),
+    "merge": ("merging.api", "merge"),  # no module has this name: importing it would hide the function
     "open": ("formats", "open_adapter"),
+    "plan_merge": ("merging.api", "plan_merge"),
     "plan_resize": ("resizer", "plan_resize"),
     "resize": ("resizer", "resize"),  # no module has this name: importing it would hide the function
     "spectrum": ("spectra.calculation", "spectrum"),  # no module has this name: importing it would hide the function

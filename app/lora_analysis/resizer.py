@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from .adapter import Adapter
 from .background import in_thread
-from .errors import LoraAnalysisError, OptionError
+from .errors import OptionError
+from .failures import caught
 from .formats import open_adapter
 from .json_ready import encodable, json_ready
 from .resizing.notes import skipped_in_words
 from .resizing.plan import ResizePlan
 from .resizing.planning import plan_resize as plan_with_options
 from .resizing.request import options_of
-from .text import printable
 
 if TYPE_CHECKING:
     from .resizing.writing import ResizeReport
@@ -156,7 +156,7 @@ def _validate(path: PathLike, new_rank: int | None, options: Mapping[str, Any], 
         if not plan.changed:
             raise OptionError("no layer would change; every rank already satisfies the request")
 
-    error = _caught(work, path)
+    error = caught(work, doing="resizing", path=path, logger=logger)
     if error is None:
         found["is_valid"] = True
     else:
@@ -187,7 +187,7 @@ def _resize(
         asked = dict(options) if new_rank is None else {**options, "rank": new_rank}
         found.update(_summary(resize(path, output_path, cancel=cancel, **asked)))
 
-    error = _caught(work, path)
+    error = caught(work, doing="resizing", path=path, logger=logger)
     ready: dict[str, Any] = json_ready(found if error is None else {**found, "error": error})
     return ready
 
@@ -212,17 +212,3 @@ def _only(values: Iterable[int | None]) -> int | None:
     """The one value that all who have one share, else None."""
     found = {value for value in values if value is not None}
     return found.pop() if len(found) == 1 else None
-
-
-def _caught(work: Callable[[], None], path: Any) -> dict[str, str] | None:
-    """The error that ``work`` ended with, logged; None where it did not."""
-    try:
-        work()
-    except LoraAnalysisError as error:
-        logger.error("%s", error.message)
-        return error.to_dict()
-    except Exception as error:  # a defect of ours must not take the application down; the log has the trace
-        logger.exception("resizing failed: %s", printable(path, limit=200))
-        message = printable(f"unexpected {type(error).__name__}: {error}", limit=300)
-        return {"type": type(error).__name__, "code": "internal", "message": message}
-    return None

@@ -1,4 +1,4 @@
-"""From paths to a merged file: ``merge``, and ``merge_loras``, which returns a plain dict for applications."""
+"""``plan_merge`` and ``merge`` with plain keywords, and ``merge_loras``, which returns a dict for applications."""
 
 from __future__ import annotations
 
@@ -8,38 +8,67 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from ..adapter import Adapter
 from ..failures import caught
 from ..formats import open_adapter
 from ..json_ready import encodable, json_ready
-from .options import MergeOptions, merge_options
-from .planning import plan_merge
-from .writing import MergeReport, check_merge_output, write_merge
+from .options import merge_options
+from .plan import MergePlan
+from .planning import plan_merge as plan_with_options
+from .writing import MergeReport, write_merge
 
 logger = logging.getLogger(__name__)
 
 PathLike = str | os.PathLike[str]
-Progress = Callable[[int, int], None]  # bytes written, bytes in all
+Progress = Callable[[int, int], None]  # done, in all: layers of a plan, bytes of a file
 Cancel = Callable[[], bool]
+
+
+def plan_merge(
+    adapters: Sequence[Adapter],
+    weights: Sequence[float] | None = None,
+    *,
+    predict: bool = True,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+    **asked: Any,
+) -> MergePlan:
+    """What merging open adapters will make: layers, ranks, exact size, error. Nothing is written.
+
+    ``asked``: ``rank=32``, ``energy=0.95``, ``size=50e6``, ``normalize=False``, ...; see
+    :func:`.options.merge_options`. The rest, and what is raised, is that of :func:`.planning.plan_merge`.
+    """
+    options = merge_options(**asked)
+    return plan_with_options(
+        adapters, weights, options, predict=predict, workers=workers, progress=progress, cancel=cancel
+    )
 
 
 def merge(
     paths: Sequence[PathLike],
     weights: Sequence[float] | None,
-    target: PathLike,
-    options: MergeOptions,
+    output: PathLike,
     *,
     overwrite: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
+    **asked: Any,
 ) -> MergeReport:
-    """Open, plan, write. Raises: what ``open_adapter``, ``plan_merge`` and ``write_merge`` raise."""
+    """Write the weighted sum of files or folders: exact, or truncated as ``asked`` says.
+
+    ``asked`` as for :func:`plan_merge`. ``progress(bytes_written, bytes_in_all)``.
+
+    Raises: what ``open_adapter``, ``plan_merge`` and ``write_merge`` raise. In every case the inputs are as they were,
+    and so is whatever was at ``output``.
+    """
+    options = merge_options(**asked)
     with ExitStack() as stack:
-        adapters = [stack.enter_context(open_adapter(path)) for path in paths]
+        adapters = [stack.enter_context(open_adapter(path, lenient_metadata=True)) for path in paths]
         # Predictions are for people who look at a plan; the report measures.
-        plan = plan_merge(adapters, weights, options, predict=False, workers=workers, cancel=cancel)
-        check_merge_output(plan, target, overwrite=overwrite)
-        return write_merge(plan, target, overwrite=overwrite, workers=workers, progress=progress, cancel=cancel)
+        plan = plan_with_options(adapters, weights, options, predict=False, workers=workers, cancel=cancel)
+        return write_merge(plan, output, overwrite=overwrite, workers=workers, progress=progress, cancel=cancel)
 
 
 def merge_loras(
@@ -48,15 +77,12 @@ def merge_loras(
     output_path: PathLike,
     new_rank: int | None = None,
     *,
-    overwrite: bool = False,
-    workers: int | None = None,
-    progress: Progress | None = None,
     cancel: Cancel | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Merge files or folders into one adapter. Does not raise for bad input.
 
-    ``options`` are those of :func:`.options.merge_options`: ``normalize``, ``dtype``, ``energy``, ``size``, ...
+    ``options`` are those of :func:`merge`: ``normalize``, ``dtype``, ``energy``, ``overwrite``, ...
 
     Returns: ``success``, ``output_path``, ``layers_total`` and ``layers_changed`` (all of the output's: each is a sum),
     ``layers_skipped`` (of the inputs, those that are not in the output), ``new_rank`` (None where layers differ),
@@ -77,11 +103,8 @@ def merge_loras(
 
     def work() -> None:
         found["output_path"] = encodable(os.fspath(output_path))
-        asked = merge_options(rank=new_rank, **options)
-        report = merge(
-            paths, weights, output_path, asked, overwrite=overwrite, workers=workers, progress=progress, cancel=cancel
-        )
-        found.update(_summary(report))
+        asked = dict(options) if new_rank is None else {**options, "rank": new_rank}
+        found.update(_summary(merge(paths, weights, output_path, cancel=cancel, **asked)))
 
     error = caught(work, doing="merging", path=output_path, logger=logger)
     ready: dict[str, Any] = json_ready(found if error is None else {**found, "error": error})

@@ -33,7 +33,7 @@ def sort_extras(inputs: Sequence[MergeInput], options: MergeOptions) -> Extras:
     holder: dict[str, int] = {}
     for number, item in enumerate(inputs):
         for key, category, note in _tensors(item.adapter):
-            if False:
+            if not item.weight or category in _UNUSED:
                 dropped.append(Dropped(key, number, note if item.weight else "the weight of its input is 0"))
             elif key not in carried:
                 carried[key], holder[key] = Carried(item.adapter.source, key), number

@@ -45,9 +45,7 @@ def _rank(share: Share) -> int:
 
     infos = share.infos()
     if infos.keys() <= _PLAIN_ROLES and "up" in infos and not share.layer.experts:
-        rank = infos["down"].shape[0]
-        if rank == infos["up"].shape[1]:  # otherwise the factors are block diagonal
-            return rank
+        return infos["down"].shape[0]
     return factored_rank(share.layer.update())
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ..adapter import Layer
 from ..errors import OpaqueUpdateError, OptionError, ShapeError, UnknownDialectError
 from ..formats.families import LABELS, UNKNOWN
+from ..formats.spelling import is_grouped_convolution
 from .inputs import MergeInput, Share, shares_by_layer, summed_together
 from .options import MergeOptions
 
@@ -138,6 +139,8 @@ def _unsupported(inputs: Sequence[MergeInput]) -> Iterator[Dropped]:
                 yield Dropped(name, number, layer.opaque)
             elif _SPARSE in layer.keys:
                 yield Dropped(name, number, "a sparse residual lies beside the factors and cannot be factored")
+            elif is_grouped_convolution(layer, item.adapter.source.tensors):
+                yield Dropped(name, number, "loaders of a grouped convolution expect block-diagonal factors")
 
 
 def _refusal(inputs: Sequence[MergeInput], dropped: Sequence[Dropped]) -> str:
