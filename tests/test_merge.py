@@ -363,6 +363,15 @@ def test_the_header_says_what_was_done(tmp_path: Path) -> None:
     assert "ss_output_name" not in metadata
 
 
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("folder/style.safetensors", "style.safetensors"), ("style/adapter_model.safetensors", "style")],
+)
+def test_an_input_is_called_by_what_tells_it_apart(file: str, name: str, tmp_path: Path) -> None:
+    with open_adapter(save(tmp_path / file, adapters.lora(1))) as adapter:
+        assert plan_merge([adapter]).inputs[0].name == name
+
+
 def test_what_was_done_to_an_input_before_is_kept(tmp_path: Path) -> None:
     merged(tmp_path / "first.safetensors", [adapter_of(adapters.lora(1))], [1.0])
     with open_adapter(tmp_path / "first.safetensors") as first:

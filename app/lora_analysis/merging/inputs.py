@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import NamedTuple
 
 from ..adapter import Adapter, Layer, TensorInfo
+from ..formats.folder import WEIGHT_NAMES
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,8 +23,12 @@ class MergeInput:
 
     @property
     def name(self) -> str:
-        """File or folder name. Not the path: it goes into files that are shared, and a path can name a person."""
-        return PurePath(self.adapter.path).name or self.adapter.path
+        """File name, or that of its folder where every such file has the same name.
+
+        Not the path: it goes into files that are shared, and a path can name a person.
+        """
+        path = PurePath(os.path.abspath(self.adapter.path))
+        return path.parent.name if path.name in WEIGHT_NAMES and path.parent.name else path.name
 
 
 class Share(NamedTuple):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from ..adapter import Layer
 from ..errors import OpaqueUpdateError, OptionError, ShapeError, UnknownDialectError
@@ -15,6 +15,7 @@ from .inputs import MergeInput, Share, shares_by_layer, summed_together
 from .options import MergeOptions
 
 _SPARSE = "sparse_values"
+_Layers: TypeAlias = Mapping[str, Sequence[Share]]
 
 
 class Dropped(NamedTuple):
@@ -51,23 +52,33 @@ def match_layers(inputs: Sequence[MergeInput], options: MergeOptions) -> Matched
     union = shares_by_layer(inputs)
     if not options.allow_disjoint:
         _require_common_layers(inputs, union)
-    dropped = list(_unsupported(inputs))
-    if dropped and not options.drop_unsupported:
-        raise OpaqueUpdateError(_refusal(inputs, dropped))
-    out = {(drop.name, drop.input) for drop in dropped}
-    dropped += [
-        Dropped(name, share.input, reason)
-        for name, shares in union.items()
-        for share in shares
-        if (name, share.input) not in out and (reason := _adds_nothing(share)) is not None
-    ]
-    out = {(drop.name, drop.input) for drop in dropped}
-    summed = {name: [share for share in shares if (name, share.input) not in out] for name, shares in union.items()}
-    summed = {name: shares for name, shares in summed.items() if shares}
+    silent = list(_left_out(union, _adds_nothing))
+    acting = _without(union, silent)
+    unsupported = list(_left_out(acting, _unsupported))
+    if unsupported and not options.drop_unsupported:
+        raise OpaqueUpdateError(_refusal(inputs, unsupported))
+    summed = _without(acting, unsupported)
+    dropped = (*unsupported, *silent)
     if not summed:
         raise UnknownDialectError(f"nothing is left to merge; e.g. {dropped[0].name}: {dropped[0].reason}")
     _require_equal_shapes(inputs, summed)
-    return Matched(summed, tuple(dropped), tuple(notes))
+    return Matched(summed, dropped, tuple(notes))
+
+
+def _left_out(layers: _Layers, why_not: Callable[[Share], str | None]) -> Iterator[Dropped]:
+    """The shares for which there is a reason."""
+    for name, shares in layers.items():
+        for share in shares:
+            reason = why_not(share)
+            if reason is not None:
+                yield Dropped(name, share.input, reason)
+
+
+def _without(layers: _Layers, dropped: Iterable[Dropped]) -> dict[str, list[Share]]:
+    """The layers with the shares that are left; a layer without any is gone."""
+    out = {(drop.name, drop.input) for drop in dropped}
+    left = {name: [share for share in shares if (name, share.input) not in out] for name, shares in layers.items()}
+    return {name: shares for name, shares in left.items() if shares}
 
 
 def sum_shape(layers: Sequence[Layer]) -> tuple[int, ...]:
@@ -107,14 +118,14 @@ def _idle(inputs: Sequence[MergeInput]) -> Iterator[str]:
 def _refuse_dora(inputs: Sequence[MergeInput]) -> None:
     for item in inputs:
         found = [layer.name for layer in item.adapter.layers.values() if layer.magnitude_axis]
-        if found:
+        if found and item.weight:
             raise OpaqueUpdateError(
                 f"{item.name}: {len(found)} layers are DoRA, e.g. {found[0]}; their norms belong to base + delta, so "
                 "a sum needs the base weights. Merge DoRA adapters into the checkpoint instead"
             )
 
 
-def _require_common_layers(inputs: Sequence[MergeInput], union: Mapping[str, Sequence[Share]]) -> None:
+def _require_common_layers(inputs: Sequence[MergeInput], union: _Layers) -> None:
     if len(inputs) < 2:
         return
     common = Counter(share.input for shares in union.values() if len(shares) > 1 for share in shares)
@@ -131,16 +142,16 @@ def _require_common_layers(inputs: Sequence[MergeInput], union: Mapping[str, Seq
 # -- layers ------------------------------------------------------------------------------------------
 
 
-def _unsupported(inputs: Sequence[MergeInput]) -> Iterator[Dropped]:
-    """Layers that change the model, but not by adding a delta that the file alone defines."""
-    for number, item in enumerate(inputs):
-        for name, layer in item.adapter.layers.items():
-            if layer.opaque is not None:
-                yield Dropped(name, number, layer.opaque)
-            elif _SPARSE in layer.keys:
-                yield Dropped(name, number, "a sparse residual lies beside the factors and cannot be factored")
-            elif is_grouped_convolution(layer, item.adapter.source.tensors):
-                yield Dropped(name, number, "loaders of a grouped convolution expect block-diagonal factors")
+def _unsupported(share: Share) -> str | None:
+    """Why a layer changes the model, but not by adding a delta that the file alone defines and factors can hold."""
+    layer = share.layer
+    if layer.opaque is not None:
+        return layer.opaque
+    if _SPARSE in layer.keys:
+        return "a sparse residual lies beside the factors and cannot be factored"
+    if is_grouped_convolution(layer, share.adapter.source.tensors):
+        return "loaders of a grouped convolution expect block-diagonal factors"
+    return None
 
 
 def _refusal(inputs: Sequence[MergeInput], dropped: Sequence[Dropped]) -> str:
@@ -162,7 +173,7 @@ def _adds_nothing(share: Share) -> str | None:
     return None
 
 
-def _require_equal_shapes(inputs: Sequence[MergeInput], layers: Mapping[str, Sequence[Share]]) -> None:
+def _require_equal_shapes(inputs: Sequence[MergeInput], layers: _Layers) -> None:
     for name, holders in layers.items():
         first, *others = summed_together(holders)
         for share in others:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from math import prod
 
 from ..adapter import Adapter
 from ..formats.folder import CONFIG_NAME
 from .plan import LayerPlan, ResizePlan
 
 # A new pair of a layer that was LoRA: its factors had a core between them, or were block diagonal.
+# What U-Nets call their k x k convolutions.
+_CONVOLUTION = re.compile(r"conv|in_layers|out_layers|[_.]op$")
 _OTHER_KINDS = {"lora": "Tucker or merged", "full": "difference"}
 
 
@@ -51,16 +53,15 @@ def _about_new_structure(changed: Mapping[str, LayerPlan]) -> Iterator[str]:
 
 
 def _about_flattened_convolutions(adapter: Adapter, changed: Mapping[str, LayerPlan]) -> Iterator[str]:
-    """LoHa and LoKr store a convolution's columns flattened; only the base weight tells (in * 9,) from (in,)."""
-    count = 0
-    for name, plan in changed.items():
-        shape = adapter.layers[name].shape or ()
-        # No linear layer of the usual networks has a width that 9 divides.
-        count += plan.kind in ("loha", "lokr") and len(shape) == 2 and prod(shape[1:]) % 9 == 0
+    """LoHa and LoKr store a convolution's columns flattened; only the base weight, or the name, tells."""
+    count = sum(
+        plan.kind in ("loha", "lokr") and len(adapter.layers[name].shape or ()) == 2 and bool(_CONVOLUTION.search(name))
+        for name, plan in changed.items()
+    )
     if count:
         yield (
-            f"{_layers(count)} may be 3x3 convolutions stored flattened, the kernel being in the base weight alone: "
-            "ComfyUI, A1111 and Forge reshape the result, loaders that build the module first refuse it"
+            f"{_layers(count)} stored flattened, by the name a convolution: ComfyUI, A1111 and Forge reshape the "
+            "result to the base weight, loaders that build the module first refuse it"
         )
 
 
