@@ -18,6 +18,7 @@ from faults import debris
 from lora_analysis.errors import CancelledError, OptionError, OutputError
 from lora_analysis.formats.adapter_config import configured_alpha, configured_rank
 from lora_analysis.formats.adapter_output import place_for, write_adapter
+from lora_analysis.formats.dtypes import BITS
 from lora_analysis.formats.layout import TensorPlan
 from lora_analysis.resizing.configuration import ranks_and_alphas
 from lora_analysis.resizing.plan import LayerPlan
@@ -60,9 +61,9 @@ def test_what_is_not_resized_keeps_its_bytes_and_its_order(work: Work) -> None:
         assert new.source.raw(name) == old.source.raw(name)
         assert new.source.tensors[name][:2] == old.source.tensors[name][:2]
     # alpha is float32 now, so it comes before the 16-bit tensors; the rest of each width is in the input's order
-    widths = ["F64", "F32", "F16", "BF16", "F8_E5M2", "U8"]
-    order = [info.dtype for info in new.source.tensors.values()]
-    assert [widths.index(dtype) // 3 for dtype in order] == sorted(widths.index(dtype) // 3 for dtype in order)
+    bits = [BITS[info.dtype] for info in new.source.tensors.values()]
+    assert bits == sorted(bits, reverse=True)
+    assert all(info.offset % (BITS[info.dtype] // 8) == 0 for info in new.source.tensors.values())
     for dtype in ("F16", "BF16"):
         names = [name for name in old.source.tensors if new.source.tensors[name].dtype == dtype]
         assert names == [name for name, info in new.source.tensors.items() if info.dtype == dtype]

@@ -35,19 +35,11 @@ class Decomposition:
     def nbytes(self) -> int:
         return int(self.left.nbytes + self.right.nbytes)
 
-    def leading(self, rank: int) -> Decomposition:
-        """The maps of the ``rank`` largest values alone, so that the rest can be freed."""
-        return Decomposition(self.singular_values, self.left[:, :rank].copy(), self.right[:rank].copy())
-
     def truncate(self, update: LowRank, rank: int) -> LowRank:
         """The best approximation of at most ``rank`` of the update that was decomposed: float32, scale 1."""
         up = widen(update.up, "float32") @ self.left[:, :rank]
         down = self.right[:rank] @ widen(update.down, "float32")
         return LowRank(up, down, 1.0, update.kernel)
-
-    def error(self, rank: int) -> float:
-        """Frobenius norm of what a truncation to ``rank`` drops."""
-        return float(np.linalg.norm(self.singular_values[rank:]))
 
 
 def decompose(update: LowRank) -> Decomposition | None:

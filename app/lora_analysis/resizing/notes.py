@@ -10,9 +10,8 @@ from ..adapter import Adapter
 from ..formats.folder import CONFIG_NAME
 from .plan import LayerPlan, ResizePlan
 
+_CONVOLUTION = re.compile(r"conv|in_layers|out_layers|[_.]op$")  # what U-Nets call them
 # A new pair of a layer that was LoRA: its factors had a core between them, or were block diagonal.
-# What U-Nets call their k x k convolutions.
-_CONVOLUTION = re.compile(r"conv|in_layers|out_layers|[_.]op$")
 _OTHER_KINDS = {"lora": "Tucker or merged", "full": "difference"}
 
 

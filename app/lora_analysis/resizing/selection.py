@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 from ..adapter import Adapter, Layer
 from ..errors import OptionError, UnknownDialectError
@@ -91,14 +92,22 @@ def _nothing_to_resize(adapter: Adapter, skipped: Mapping[str, LayerPlan]) -> st
     return f"{adapter.path}: none of the {len(skipped)} layers can be resized, e.g. {reason}"
 
 
-def _check_possible(adapter: Adapter, options: ResizeOptions, candidates: Iterable[Candidate]) -> None:
+def _check_possible(adapter: Adapter, options: ResizeOptions, candidates: Sequence[Candidate]) -> None:
     largest = max(rank_limit(candidate.layer) for candidate in candidates)
-    choice = options.choice
-    if choice is not None and choice.rule == "fixed" and choice.value > largest:
-        raise OptionError(f"rank {choice.value:g} was asked for; the largest delta of this adapter has rank {largest}")
+    for what, choice in ((" for", options.choice), (" for convolutions", options.conv_choice)):
+        if choice is not None and choice.rule == "fixed" and choice.value > largest:
+            raise OptionError(
+                f"rank {choice.value:g} was asked{what}; the largest delta of this adapter has rank {largest}"
+            )
     for pattern, rank in options.table:
         if rank > largest:
             raise OptionError(f"rank {rank} was asked for {pattern}; the largest delta here has rank {largest}")
+        if not any(fnmatchcase(candidate.layer.name, pattern) for candidate in candidates):
+            raise OptionError(f"no layer that can be resized is named like {pattern}")
+    _check_shared_rank(adapter, options, candidates)
+
+
+def _check_shared_rank(adapter: Adapter, options: ResizeOptions, candidates: Iterable[Candidate]) -> None:
     shared = [options.choice_for(candidate.layer) for candidate in candidates if shares_one_rank(candidate)]
     ranks = {choice.value if choice is not None and choice.rule == "fixed" else None for choice in shared}
     if shared and (None in ranks or len(ranks) > 1):
