@@ -24,14 +24,17 @@ DELAY_SECONDS = (0.01, 0.05)
 
 
 def naive(target: Path, byte: int) -> None:
-    """What the harness has to catch: the target itself is truncated and filled, between hashing as a writer does."""
+    """What the harness has to catch: the target itself is truncated and filled, each tensor hashed before its write.
+
+    Never after: from the last write on the file is whole, and a kill then finds nothing wrong.
+    """
     digest = hashlib.sha256()
     with target.open("wb", buffering=0) as file:
         for _ in range(TENSORS):
             data = bytes([byte]) * TENSOR_BYTES
-            digest.update(data)
+            for _ in range(8):  # a writer that calculates: the time between two writes, not after the last
+                digest.update(data)
             file.write(data)
-            digest.update(data)
 
 
 def _with(write: Callable[..., object]) -> Callable[[Path, int], None]:

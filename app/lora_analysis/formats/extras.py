@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from ..adapter import Extra, TensorInfo
 from .adapter_config import PEFT_PREFIX
+from .keys import CONTROLNET_MARKER
 
 _Rule = tuple[str, str, Callable[[str], bool]]
 
@@ -21,7 +22,7 @@ _RULES: tuple[_Rule, ...] = (
     ("replacement", "a value that replaces the base's", lambda key: bool(_REPLACEMENT.search(key))),
     ("shared-projection", "a projection shared by the layers", lambda key: bool(_PROJECTION.search(key))),
     ("token-rows", "trained rows of an embedding", lambda key: "trainable_tokens_delta" in key),
-    ("marker", "a marker without values", lambda key: key in ("lora_controlnet", "dora_scale_marker")),
+    ("marker", "a marker without values", lambda key: key == CONTROLNET_MARKER),
     ("position", "a fixed position table", lambda key: key.endswith(".position_ids")),
 )
 

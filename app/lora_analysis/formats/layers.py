@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from math import prod
 
-from ..adapter import EMPTY, Axis, Extra, Finding, Layer, TensorSource, Vector
+from ..adapter import Axis, Extra, Finding, Layer, TensorSource, Vector
 from ..errors import LoraAnalysisError, MissingFactorError, ShapeError
 from .components import component_of
 from .dora import load_magnitude, magnitude_axis
@@ -190,8 +190,3 @@ def _is_oversized(group: Group, described: Described) -> bool:
         return False
     out, *columns = described.shape[1:] if described.experts else described.shape
     return described.rank > min(out, prod(columns))
-
-
-def module_shapes(made: Assembly) -> Mapping[str, ModuleShape]:
-    """Shapes of the base weights as far as the file tells, for the base-model rules."""
-    return made.shapes or EMPTY

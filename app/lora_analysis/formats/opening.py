@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,10 +71,12 @@ def adapt(source: TensorSource, config: dict[str, Any] | None) -> Adapter:
     """Make an adapter of an open file and the configuration beside it (looked up there when None)."""
     keys = map_keys(source.tensors)
     findings: list[Finding] = list(source.findings)
-    if config is None:
-        config = _sibling_config(source, keys, findings)
     view = KeyView(keys.modules, tuple(keys.rest), source.metadata, config, source.container)
     dialect = dialect_of(view)
+    if config is None and _wants_config(dialect, keys):
+        config = _sibling_config(source, findings)
+        if config is not None:
+            dialect = dialect_of(replace(view, config=config))
     stated = stated_scales(source.metadata, config, dialect)
     made = assemble(keys, source, stated, is_peft=dialect == "peft")
     base_model = infer_base_model(made.shapes, source.metadata, config, [*keys.rest, *_extra_keys(made)])
@@ -97,12 +100,13 @@ def _extra_keys(made: Assembly) -> list[str]:
     return [extra.key for extra in made.extras]
 
 
-def _sibling_config(source: TensorSource, keys: KeyMap, findings: list[Finding]) -> dict[str, Any] | None:
-    """The config beside a single weights file, where the file's names are of a kind that needs one."""
-    view = KeyView(keys.modules, tuple(keys.rest), source.metadata, None, source.container)
-    bare_prompt = any("prompt_embeddings" in key for key in keys.rest)
-    if not bare_prompt and dialect_of(view) not in ("peft", "mlx", "diffusers"):
-        return None
+def _wants_config(dialect: str, keys: KeyMap) -> bool:
+    """Whether a single weights file is of a kind that leaves its scale, or its meaning, to a config beside it."""
+    return dialect in ("peft", "mlx", "diffusers") or any("prompt_embeddings" in key for key in keys.rest)
+
+
+def _sibling_config(source: TensorSource, findings: list[Finding]) -> dict[str, Any] | None:
+    """The config beside a single weights file. A broken one becomes an error finding."""
     path = Path(source.path).parent / CONFIG_NAME
     try:
         return read_config(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,15 +55,3 @@ def shares_by_layer(inputs: Sequence[MergeInput]) -> dict[str, list[Share]]:
 def summed_together(shares: Sequence[Share]) -> list[Share]:
     """Those that change the weight. A module that is only a bias counts where no holder has more."""
     return [share for share in shares if share.layer.kind != "bias"] or list(shares)
-
-
-def data_sha256(adapter: Adapter) -> str:
-    """SHA-256 of all tensors' bytes in the order of their offsets, 64 hex digits.
-
-    Of a safetensors file that is everything after the header: ``sshs_model_hash``, whose first 12 digits are AutoV3.
-    """
-    digest = hashlib.sha256()
-    tensors = adapter.source.tensors
-    for name in sorted(tensors, key=lambda key: tensors[key].offset):
-        digest.update(adapter.source.raw(name))
-    return digest.hexdigest()

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from ..adapter import Adapter
 from ..formats.adapter_output import OutputPlace
 from ..formats.writer import WriteReport
 from ..linalg.streams import map_layers
 from ..resizing.plan import LayerPlan, total_error
+from ..resizing.provenance import data_sha256
 from ..resizing.writing import check_output, write_resize
 from .elements import measure_rounding
 from .header import output_metadata
-from .inputs import data_sha256
 from .plan import MergePlan
 from .summed import SummedLayer
 
@@ -65,8 +65,9 @@ def write_merge(
     Raises: OptionError, OutputError, NonFiniteError naming the layer, CancelledError.
     """
     check_merge_output(plan, target, overwrite=overwrite)
-    adapters: list[Adapter] = [item.adapter for item in plan.inputs]
-    digests = list(map_layers(data_sha256, adapters, workers=workers, cancel=cancel))
+    sources = [item.adapter.source for item in plan.inputs]
+    hashed = partial(data_sha256, cancel=cancel or (lambda: False))
+    digests = list(map_layers(hashed, sources, workers=workers, cancel=cancel))
     metadata = output_metadata(plan.inputs, plan.options, plan.layers, digests)
     rewriting = replace(plan.rewriting, metadata=metadata)
     done = write_resize(
