@@ -20,6 +20,7 @@ MODULES = {path.relative_to(PACKAGE).with_suffix("").as_posix(): path for path i
 # Lower layers know nothing of higher ones; linalg and formats do not know each other.
 BASE = {"errors", "text", "json_ready", "timestamps", "adapter"}
 USE_CASES = {
+    "comparing",
     "delta",
     "demo",
     "doctor",
@@ -38,6 +39,7 @@ MAY_IMPORT = {
     "failures": {"errors", "text"},
     "errors": {"text"},
     "json_ready": set(),
+    "tables": {"errors", "text"},
     "adapter": {"errors"},
     "linalg": BASE,
     "formats": BASE,
@@ -51,6 +53,7 @@ MAY_IMPORT = {
     "resizer": BASE | {"background", "failures", "formats", "resizing", "merging"},
     "merging": BASE | {"failures", "formats", "linalg", "resizing", "__init__"},
     "spectra": BASE | {"formats", "linalg"},
+    "comparing": BASE | {"formats", "linalg", "spectra", "tables"},
     "cli": BASE | {"formats", "__init__"} | USE_CASES,
 }
 HEAVY = {"numpy", "ml_dtypes", "torch", "matplotlib", "seaborn", "sklearn", "scipy", "fastapi", "pydantic", "rich"}

@@ -17,6 +17,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:  # type checkers and editors see ordinary imports
     from .adapter import Adapter as Adapter
     from .adapter import Layer as Layer
+    from .comparing.calculation import compare as compare
+    from .comparing.values import Comparison as Comparison
     from .delta import materialise as materialise
     from .errors import LoraAnalysisError as LoraAnalysisError
     from .formats import open_adapter as open  # noqa: A004, F401  a public name of the package, as in gzip.open
@@ -32,11 +34,13 @@ if TYPE_CHECKING:  # type checkers and editors see ordinary imports
 
 _HOME = {
     "Adapter": ("adapter", "Adapter"),
+    "Comparison": ("comparing.values", "Comparison"),
     "Layer": ("adapter", "Layer"),
     "LoraAnalysisError": ("errors", "LoraAnalysisError"),
     "LoraMetadataExtractor": ("metadata", "LoraMetadataExtractor"),
     "LoraResizer": ("resizer", "LoraResizer"),
     "Spectrum": ("spectra.values", "Spectrum"),
+    "compare": ("comparing.calculation", "compare"),  # no module has this name: importing it would hide the function
     "inspect": ("metadata", "inspect"),
     "materialise": ("delta", "materialise"),
     "merge": ("merging.api", "merge"),  # no module has this name: importing it would hide the function

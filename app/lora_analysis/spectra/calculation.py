@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from functools import partial
 
-from ..adapter import Adapter, Finding
-from ..errors import OptionError
+from ..adapter import Adapter
 from ..formats import open_adapter
-from ..text import printable
+from .selection import errors_by_layer, matching, unusable_modules
 from .values import LayerSpectrum, SkippedLayer, Spectrum
 
 Progress = Callable[[int, int], None]  # layers done, layers in all
@@ -54,11 +52,11 @@ def _spectrum(
     from ..linalg.streams import map_layers
     from .layer import read_spectra
 
-    broken = _broken_modules(adapter)
-    names = _matching([*adapter.layers, *broken], layers)
+    broken = unusable_modules(adapter)
+    names = matching([*adapter.layers, *broken], layers)
     wanted = [layer for name, layer in adapter.layers.items() if name in names]
     report = partial(_report, progress, len(wanted)) if progress is not None else None
-    work = partial(read_spectra, _errors_by_layer(adapter))
+    work = partial(read_spectra, errors_by_layer(adapter))
     found: list[LayerSpectrum] = []
     skipped: list[SkippedLayer] = []
     for outcome in map_layers(work, wanted, workers=workers, progress=report, cancel=cancel):
@@ -72,36 +70,3 @@ def _spectrum(
 
 def _report(progress: Progress, total: int, done: int) -> None:
     progress(done, total)
-
-
-def _matching(names: Sequence[str], patterns: str | Sequence[str] | None) -> frozenset[str]:
-    """Names that match any pattern; all of them where there is none. Every pattern has to match something."""
-    if not patterns:
-        return frozenset(names)
-    matched: set[str] = set()
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        found = [name for name in names if fnmatchcase(name, pattern)]
-        if not found:
-            first = f"the first is {printable(names[0], limit=120)}" if names else "the file holds no layer"
-            raise OptionError(f"{printable(pattern, limit=80)} matches none of {len(names)} layers; {first}")
-        matched.update(found)
-    return frozenset(matched)
-
-
-def _errors_by_layer(adapter: Adapter) -> dict[str, Finding]:
-    """What opening the file found wrong with layers that it could describe all the same: rank 0, alpha NaN."""
-    return {
-        finding.layer: finding
-        for finding in adapter.findings
-        if finding.layer is not None and finding.severity == "error"
-    }
-
-
-def _broken_modules(adapter: Adapter) -> dict[str, SkippedLayer]:
-    """Modules that could not become layers, such as one factor without the other: the first finding about each."""
-    broken: dict[str, SkippedLayer] = {}
-    for finding in adapter.findings:
-        if finding.layer is not None and finding.layer not in adapter.layers:
-            skipped = SkippedLayer(finding.layer, finding.code, finding.message, finding.severity == "error")
-            broken.setdefault(finding.layer, skipped)
-    return broken

@@ -1,0 +1,102 @@
+"""What is compared with what: the layers of several adapters that change the same base weight.
+
+Names and shapes only, before any value is read. A fused layer (``qkv``) of one adapter meets the three layers of
+another as slices of its rows, where the module table of the base model knows both names; elsewhere layers meet by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import NamedTuple, TypeAlias
+
+from ..adapter import Adapter, Layer
+
+_FLAT = str.maketrans("./:", "___")
+
+
+class Part(NamedTuple):
+    """Rows ``[start, stop)`` of a layer's delta are the delta of the base weight ``module``."""
+
+    module: str
+    start: int
+    stop: int
+
+
+Table: TypeAlias = Callable[[Layer, str], Sequence[Part] | None]  # of a layer and a base-model family
+
+
+class Piece(NamedTuple):
+    """A layer of one adapter, or some of its rows."""
+
+    layer: Layer
+    rows: tuple[int, int] | None  # None for all of them
+
+    @property
+    def columns(self) -> int:
+        return prod((self.layer.shape or (0,))[2 if self.layer.experts else 1 :])
+
+
+class Unit(NamedTuple):
+    """One base weight, or several that every holder keeps fused, and what each adapter has for it."""
+
+    name: str
+    pieces: tuple[Piece | None, ...]  # by adapter; None where it has nothing
+
+    @property
+    def holders(self) -> list[int]:
+        return [number for number, piece in enumerate(self.pieces) if piece is not None]
+
+
+def units_of(adapters: Sequence[Adapter], family: str, table: Table | None = None) -> tuple[Unit, ...]:
+    """Every base weight that any of the adapters changes, in the order in which they show them."""
+    found: dict[str, list[Piece | None]] = {}
+    parts = [_parts_by_layer(adapter, family, table) for adapter in adapters]
+    splits = _to_be_split(parts)
+    for number, adapter in enumerate(adapters):
+        for name, layer in adapter.layers.items():
+            for module, rows in _modules(name, layer, parts[number], splits):
+                found.setdefault(module, [None] * len(adapters))[number] = Piece(layer, rows)
+    return tuple(Unit(module, tuple(pieces)) for module, pieces in found.items())
+
+
+def _parts_by_layer(adapter: Adapter, family: str, table: Table | None) -> dict[str, tuple[Part, ...]]:
+    """The canonical names of the layers that the table knows."""
+    if table is None:
+        return {}
+    known = {}
+    for name, layer in adapter.layers.items():
+        parts = table(layer, family)
+        if parts:
+            known[name] = tuple(Part(*part) for part in parts)
+    return known
+
+
+def _to_be_split(parts: Sequence[Mapping[str, tuple[Part, ...]]]) -> set[str]:
+    """Modules of fused layers that another adapter holds otherwise, alone or in another fusion."""
+    forms: dict[str, set[tuple[str, ...]]] = {}
+    for known in parts:
+        for of in known.values():
+            together = tuple(part.module for part in of)
+            for module in together:
+                forms.setdefault(module, set()).add(together)
+    return {module for module, found in forms.items() if len(found) > 1}
+
+
+def _modules(
+    name: str, layer: Layer, known: Mapping[str, tuple[Part, ...]], splits: set[str]
+) -> list[tuple[str, tuple[int, int] | None]]:
+    parts = known.get(name)
+    if parts is None:
+        return [(name.translate(_FLAT), None)]
+    if len(parts) == 1:
+        return [(parts[0].module, None)]
+    if not any(part.module in splits for part in parts):
+        return [(_fused_name(parts), None)]
+    return [(part.module, (part.start, part.stop)) for part in parts]
+
+
+def _fused_name(parts: Sequence[Part]) -> str:
+    """``blocks.0.attn.to_q+to_k+to_v``."""
+    folders, _, _ = parts[0].module.rpartition(".")
+    return "+".join((parts[0].module, *(part.module.removeprefix(f"{folders}.") for part in parts[1:])))
