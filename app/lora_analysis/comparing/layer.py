@@ -199,7 +199,7 @@ def _compare(unit: Unit, name: str, held: list[_Held]) -> LayerComparison:
 
 def _shown_name(unit: Unit, name: str, layer: Layer) -> str:
     """Units that met by name alone are called as the first holder spells them."""
-    return name if "." in unit.name else name.replace(unit.name, layer.name, 1)
+    return name if "." in unit.name else layer.name + name.removeprefix(unit.name)
 
 
 def _bare_pair(products: Float64Array, a: _Held, b: _Held) -> LayerPair:

@@ -6,13 +6,13 @@ another as slices of its rows, where the module table of the base model knows bo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import NamedTuple, TypeAlias
 
 from ..adapter import Adapter, Layer
-
-_FLAT = str.maketrans("./:", "___")
+from ..formats.base_weights import spelled_alike
 
 
 class Part(NamedTuple):
@@ -54,8 +54,9 @@ def units_of(adapters: Sequence[Adapter], family: str, table: Table | None = Non
     parts = [_parts_by_layer(adapter, family, table) for adapter in adapters]
     splits = _to_be_split(parts)
     for number, adapter in enumerate(adapters):
+        spelled = _spelled_alike(adapter)
         for name, layer in adapter.layers.items():
-            for module, rows in _modules(name, layer, parts[number], splits):
+            for module, rows in _modules(spelled[name], parts[number].get(name), splits):
                 found.setdefault(module, [None] * len(adapters))[number] = Piece(layer, rows)
     return tuple(Unit(module, tuple(pieces)) for module, pieces in found.items())
 
@@ -83,12 +84,18 @@ def _to_be_split(parts: Sequence[Mapping[str, tuple[Part, ...]]]) -> set[str]:
     return {module for module, found in forms.items() if len(found) > 1}
 
 
+def _spelled_alike(adapter: Adapter) -> dict[str, str]:
+    """Layer name -> the spelling by which other dialects are met; its own name where two layers would share one."""
+    spelled = {name: spelled_alike(name) for name in adapter.layers}
+    counts = Counter(spelled.values())
+    return {name: found if counts[found] == 1 else name for name, found in spelled.items()}
+
+
 def _modules(
-    name: str, layer: Layer, known: Mapping[str, tuple[Part, ...]], splits: set[str]
+    spelled: str, parts: tuple[Part, ...] | None, splits: set[str]
 ) -> list[tuple[str, tuple[int, int] | None]]:
-    parts = known.get(name)
     if parts is None:
-        return [(name.translate(_FLAT), None)]
+        return [(spelled, None)]
     if len(parts) == 1:
         return [(parts[0].module, None)]
     if not any(part.module in splits for part in parts):

@@ -60,6 +60,15 @@ def _spelled(name: str, prefixes: Iterable[tuple[str, str]]) -> str:
     return _PROCESSOR.sub(r"_\1", name.replace(".", "_"))
 
 
+def spelled_alike(module: str) -> str:
+    """One spelling for a module's names in the dialects that use the base model's own names.
+
+    >>> spelled_alike("lora_unet_mid_block_proj_in"), spelled_alike("unet.mid_block.proj_in")
+    ('mid_block_proj_in', 'mid_block_proj_in')
+    """
+    return _spelled(module, _ADAPTER_PREFIXES)
+
+
 class BaseWeight(NamedTuple):
     """A weight of a checkpoint, or one of ``parts`` equal slices of its rows."""
 
