@@ -13,6 +13,7 @@ import typer
 
 from ..errors import LoraAnalysisError
 from .check import check
+from .compare import compare
 from .demo import demo
 from .doctor import doctor
 from .exits import exit_code
@@ -58,7 +59,7 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(help=_HELP)(_root)
-    for command in (inspect, check, spectrum, resize, merge, demo, doctor, version):
+    for command in (inspect, check, spectrum, compare, resize, merge, demo, doctor, version):
         app.command()(command)
     return app
 

@@ -1,0 +1,65 @@
+"""``lora compare``: how two to eight adapters of one base model lie to each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .exits import Exit
+from .layers_bar import layers_bar
+from .output import complain, emit, show, to_json
+
+if TYPE_CHECKING:
+    from ..comparing.values import Comparison
+
+SCHEMA = "lora-analysis/compare/1"
+TABLE_ROWS = 20
+MAX_COMPLAINTS = 10
+
+
+def compare(
+    adapters: Annotated[
+        list[str], typer.Argument(metavar="PATH PATH...", help="Two to eight files or folders.", show_default=False)
+    ],
+    layer: Annotated[
+        list[str] | None,
+        typer.Option("--layer", metavar="GLOB", help="Only layers whose name matches; repeatable.", show_default=False),
+    ] = None,
+    top: Annotated[
+        int, typer.Option(min=0, help="Layers to list, those that agree least first; 0 for all.")
+    ] = TABLE_ROWS,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document, every layer in it.")] = False,
+    grids: Annotated[
+        bool, typer.Option("--grids", help="With --json: overlap grids and principal angles of every layer too.")
+    ] = False,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Layers at once; one per core unless you say.", show_default=False)
+    ] = None,
+) -> None:
+    """Compare adapters: cosines of their deltas, shared subspaces, interference, what differs and what came of what.
+
+    Exit code 1: a layer that should have been compared could not be (NaN, factors that do not fit). The others are
+    shown all the same.
+    """
+    found = _calculate(adapters, layer, threads)
+    if json:
+        emit(to_json({"schema": SCHEMA, **found.to_dict(grids=grids)}))
+    else:
+        from .compare_view import compare_view
+
+        show(compare_view(found, top or None))
+    for skipped in found.errors[:MAX_COMPLAINTS]:
+        named = skipped.reason.startswith(skipped.name)  # messages of the readers name the layer themselves
+        reason = skipped.reason if named else f"{skipped.name}: {skipped.reason}"
+        complain(f"{found.adapters[skipped.adapter].name}: {reason}")
+    if len(found.errors) > MAX_COMPLAINTS:
+        complain(f"{len(found.errors) - MAX_COMPLAINTS} more layers that could not be compared, see --json")
+    raise typer.Exit(Exit.OK if found.is_complete else Exit.FAILURE)
+
+
+def _calculate(paths: list[str], layers: list[str] | None, threads: int | None) -> Comparison:
+    from ..comparing.calculation import compare as calculate
+
+    with layers_bar("comparing") as progress:
+        return calculate(paths, layers=layers, workers=threads, progress=progress)
