@@ -22,7 +22,8 @@ of fp16 values fill 22 of float32's 24 bits, so sums round at once: ``ε`` is 6e
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from math import ceil
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -121,11 +122,15 @@ def gram(rows: FloatArray) -> Float64Array:
 
 
 def _widened_blocks(rows: FloatArray) -> Iterator[Float64Array]:
-    """``rows`` in float64, some columns at a time. Every block but stored float64 shares one buffer."""
+    """``rows`` in float64, some columns at a time, all blocks about equal. They share one buffer."""
     rank, length = rows.shape
-    width = max(_LEAST_COLUMNS, _BLOCK_VALUES // rank)
-    order: Literal["C", "F"] = "C" if rows.flags.c_contiguous else "F"
-    buffer = np.empty((rank, min(width, length)), order=order)
+    count = ceil(length / max(_LEAST_COLUMNS, _BLOCK_VALUES // rank))
+    width = ceil(length / max(count, 1))
+    buffer = np.empty(rank * width)
+    is_tall = rows.strides[0] < rows.strides[1]
     for start in range(0, length, width):
-        stored = rows[:, start : start + width]
-        yield stored if stored.dtype == np.float64 else widen(stored, out=buffer[:, : stored.shape[1]])
+        # Always one piece of memory: of the transpose where that is how the values lie.
+        stored = rows.T[start : start + width] if is_tall else rows[:, start : start + width]
+        if stored.dtype != np.float64:
+            stored = widen(stored, out=buffer[: stored.size].reshape(stored.shape))
+        yield stored.T if is_tall else stored

@@ -75,9 +75,25 @@ def rewrite(layer: Layer, plan: LayerPlan, decompositions: Decompositions | None
     """The tensors that hold the layer after the plan. Raises: NonFiniteError naming the layer."""
     with _Named(layer):
         parts = parts_of(layer.update())
+        if plan.action == "truncate":
+            parts = [_widened(part) for part in parts]
         known = decompositions or (None,) * len(parts)
         made = [_new_factors(part, plan, found) for part, found in zip(parts, known, strict=True)]
         return _store(layer, plan, parts, made)
+
+
+def _widened(update: Update) -> Update:
+    """Factors in float32, once: the Gram products, the new factors and the measure of rounding all read them."""
+    if not isinstance(update, LowRank) or update.core is not None:
+        return update
+    return LowRank(_single(update.up), _single(update.down), update.scale, update.kernel)
+
+
+def _single(array: FloatArray) -> FloatArray:
+    if array.dtype.itemsize >= 4:
+        return array
+    # In the same memory order: the order of sums, and with it their last bit, stays that of the stored factors.
+    return widen(array, "float32", out=np.empty_like(array, np.float32))
 
 
 def parts_of(update: Update) -> Sequence[Update]:
