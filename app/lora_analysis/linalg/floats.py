@@ -12,6 +12,7 @@ subnormal numbers in microcode.
 from __future__ import annotations
 
 from functools import lru_cache
+from threading import local
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -24,7 +25,7 @@ Precision = Literal["float32", "float64"]
 Float64Array: TypeAlias = NDArray[np.floating[Any]]  # float64; numpy's annotations of linalg promise no more
 Float32Array: TypeAlias = NDArray[np.float32]
 
-_LOOKED_UP = 1 << 16  # values at a time: numpy turns each into an index of 8 bytes
+_LOOKED_UP = 1 << 15  # values at a time, as indices of 8 bytes each
 
 
 def widen(array: FloatArray, dtype: Precision = "float64", out: FloatArray | None = None) -> FloatArray:
@@ -43,6 +44,16 @@ def widen(array: FloatArray, dtype: Precision = "float64", out: FloatArray | Non
     return out
 
 
+class _Indices(local):
+    """One thread's room for what numpy looks up by, used again and again: fresh memory costs more than the look-up."""
+
+    def __init__(self) -> None:
+        self.room = np.empty(_LOOKED_UP, np.intp)
+
+
+_indices = _Indices()  # one per thread
+
+
 def _look_up(table: FloatArray, codes: NDArray[np.unsignedinteger[Any]], out: FloatArray) -> None:
     if codes.flags.f_contiguous and out.flags.f_contiguous:
         codes, out = codes.T, out.T
@@ -51,8 +62,11 @@ def _look_up(table: FloatArray, codes: NDArray[np.unsignedinteger[Any]], out: Fl
         return
     codes, out = codes.reshape(-1), out.reshape(-1)
     for start in range(0, codes.size, _LOOKED_UP):
-        part = slice(start, start + _LOOKED_UP)
-        np.take(table, codes[part], out=out[part], mode="wrap")  # no code lies outside; of all modes the fastest
+        part = codes[start : start + _LOOKED_UP]
+        indices = _indices.room[: part.size]
+        np.copyto(indices, part)
+        # No code lies outside the table; of all modes "wrap" is the fastest.
+        np.take(table, indices, out=out[start : start + _LOOKED_UP], mode="wrap")
 
 
 @lru_cache
