@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 import strategies
 from lora_analysis.adapter import Dense, Kronecker, LowRank, Opaque
 from lora_analysis.errors import OpaqueUpdateError
+from lora_analysis.linalg import floats
 from lora_analysis.linalg.dense import materialise
 from lora_analysis.linalg.floats import widen
 
@@ -83,6 +86,27 @@ def test_every_stored_number_is_widened_exactly(stored, dtype):
         found = widen(stored.reshape(-1, 16), dtype)
     assert found.dtype == dtype
     np.testing.assert_array_equal(found.ravel(), expected)
+
+
+@pytest.mark.parametrize("stored", [np.float16, ml_dtypes.float8_e5m2], ids=["float16", "float8_e5m2"])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_large_arrays_are_widened_whole_in_either_order(stored, order, dtype):
+    array = np.random.default_rng(0).standard_normal((300, 401)).astype(stored).copy(order)
+    assert array.size > 3 * floats._LOOKED_UP
+    for part in (array, array.T, array[:, 17:350], array[::2]):
+        expected = part.astype(np.float32).astype(dtype)
+        np.testing.assert_array_equal(widen(part, dtype), expected)
+        room = np.full(part.shape, np.nan, dtype, order=order)
+        assert widen(part, dtype, out=room) is room
+        np.testing.assert_array_equal(room, expected)
+
+
+def test_threads_widen_side_by_side():
+    arrays = [np.full((200, 500), float(value), np.float16) for value in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        for value, found in zip(range(8), pool.map(widen, arrays), strict=True):
+            assert (found == value).all()
 
 
 @pytest.mark.parametrize("special", [np.inf, -np.inf, np.nan, np.copysign(np.nan, -1.0)])

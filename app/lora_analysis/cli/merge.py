@@ -11,6 +11,7 @@ import typer
 from ..errors import OptionError
 from .exits import Exit
 from .layers_bar import layers_bar
+from .memory import keep_freed_memory
 from .output import emit_json, show
 from .progress import bytes_bar
 from .quantities import StoredType, bytes_of
@@ -124,6 +125,7 @@ def _run(
     from ..merging.planning import plan_merge
     from ..merging.writing import check_merge_output, write_merge
 
+    keep_freed_memory()
     with ExitStack() as stack:
         opened = [stack.enter_context(open_adapter(path)) for path, _ in weighted]
         weights = [weight for _, weight in weighted]

@@ -14,6 +14,7 @@ from ..json_ready import encodable
 from .exits import Exit, code_for_many, exit_code
 from .inputs import Inputs, is_adapter_folder, resolve
 from .layers_bar import layers_bar
+from .memory import keep_freed_memory
 from .output import complain, emit, emit_json, show, shown
 from .progress import bytes_bar
 from .quantities import StoredType, bytes_of
@@ -161,6 +162,7 @@ def resize(
         method=method.value, dtype=dtype.value, alpha=alpha.value, keep_structure=keep_structure,
     )  # fmt: skip
     job = Job(options, dry_run, force, threads)
+    keep_freed_memory()
     inputs = resolve(paths)
     outcomes = _many(inputs, output, job) if inputs.many else [_one(inputs.paths[0], output, job)]
     raise typer.Exit(_show(outcomes, inputs, as_json=json, dry_run=dry_run))

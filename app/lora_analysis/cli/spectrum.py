@@ -11,6 +11,7 @@ import typer
 from ..spectra.order import Order
 from .exits import Exit
 from .layers_bar import layers_bar
+from .memory import keep_freed_memory
 from .output import complain, emit, show, to_json
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def _check_npz(target: str, path: str, *, force: bool) -> None:
 def _calculate(path: str, layers: list[str] | None, threads: int | None) -> Spectrum:
     from ..spectra.calculation import spectrum as calculate
 
+    keep_freed_memory()
     with layers_bar(os.path.basename(path)) as progress:
         return calculate(path, layers=layers, workers=threads, progress=progress)
 
