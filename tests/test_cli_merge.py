@@ -165,3 +165,71 @@ def test_sizes_are_read_as_people_write_them(text: str, expected: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(OptionError, match="no size"):
         bytes_of(text)
+
+
+# -- methods -----------------------------------------------------------------------------------------
+
+
+def test_methods_are_listed_for_people_and_for_programs() -> None:
+    from lora_analysis.merging.methods import METHODS
+
+    ran = lora("merge", "--list-methods")
+    assert ran.code == 0
+    assert all(name in ran.out for name in METHODS)
+    document = lora("merge", "--list-methods", "--json").json
+    assert [method["name"] for method in document["methods"]] == list(METHODS)
+
+
+def test_a_method_and_its_parameters(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    ran = lora(
+        "merge", *pair, "-o", tmp_path / "out.safetensors", "--method", "dare_ties",
+        "--density", 0.4, "--seed", 7, "--lambda", 0.5, "--rank", 12, "--json",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert ran.json["method"] == "dare_ties"
+    assert ran.json["options"]["parameters"]["seed"] == 7
+    assert ran.json["options"]["parameters"]["lambda"] == 0.5
+    again = lora(
+        "merge", *pair, "-o", tmp_path / "other.safetensors", "--method", "dare_ties", "--density", 0.4, "--seed", 8
+    )
+    assert again.code == 0
+    assert (tmp_path / "other.safetensors").read_bytes() != (tmp_path / "out.safetensors").read_bytes()
+
+
+def test_block_and_pattern_weights(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    blocks = [1.0] * 26
+    blocks[2] = 0.5  # IN01, where down_blocks.0.attentions.0 stands
+    ran = lora(
+        "merge", *pair, "-o", tmp_path / "out.safetensors", "--no-normalize",
+        "--layer-weights", "1:" + ",".join(map(str, blocks)), "--layer-weights", "2:*conv*=0,*=-1",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    expected = 0.5 * delta_of(pair[0]) - delta_of(pair[1])
+    np.testing.assert_allclose(delta_of(tmp_path / "out.safetensors"), expected, atol=1e-5)
+    with open_adapter(tmp_path / "out.safetensors") as made:
+        assert list(made.layers) == [MODULE]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "magic"], "no merge method is named"),
+        (["--method", "slerp", "--density", "0.5"], "density has no meaning for slerp"),
+        (["--method", "ties", "--density", "0"], "density is 0.0"),
+        (["--method", "ties", "--threshold", "row"], "layer or global"),
+        (["--method", "della", "--density", "0.1"], "probabilities"),
+        (["--method", "concat", "--rank", "3"], "never truncated"),
+        (["--svc-floor", "0.3"], "svc"),
+        (["--layer-weights", "3:1,1"], "which of the 2 adapters"),
+        (["--layer-weights", "1:1,1"], "12, 17, 20 or 26"),
+        (["--layer-weights", "1:*nothing*=2"], "matches none"),
+        (["--layer-weights", "1:*=much"], "no finite number"),
+    ],
+)
+def test_bad_methods_and_parameters_end_before_any_work(
+    arguments: list[str], message: str, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    ran = lora("merge", *pair, "-o", tmp_path / "out.safetensors", *arguments)
+    assert ran.code == 2
+    assert message in ran.err.replace("\n", " ")
+    assert not (tmp_path / "out.safetensors").exists()

@@ -79,7 +79,7 @@ def test_no_adapters_are_refused() -> None:
         ({"rank": 2.5}, "whole number"),
         ({"energy": "most"}, "must be a number"),
         ({"error": 2}, "a fraction from 0 to 1"),
-        ({"method": "pad_truncate"}, "no option of a merge is named 'method'"),
+        ({"method": "pad_truncate"}, "no merge method is named 'pad_truncate'"),
         ({"truncation": 3}, "no option of a merge is named 'truncation'"),
         ({"min_rank": 2}, "nothing says which ranks"),
     ],
@@ -222,7 +222,7 @@ def test_a_grouped_convolution_is_refused() -> None:
 @pytest.mark.parametrize("make", [adapters.lora, adapters.full], ids=["factors", "elements"])
 def test_values_that_are_no_numbers_are_refused_and_leave_nothing_behind(make: Any, tmp_path: Path) -> None:
     broken = {name: np.full_like(array, nan) if array.ndim else array for name, array in make(1).items()}
-    plan = plan_merge(opened(make(2), broken))
+    plan = plan_merge(opened(make(2), broken), predict=False)
     with pytest.raises(NonFiniteError, match=MODULE):
         write_merge(plan, tmp_path / "sum.safetensors")
     assert list(tmp_path.iterdir()) == []
@@ -276,7 +276,7 @@ def test_the_dict_of_a_merge_holds_what_was_measured(tmp_path: Path) -> None:
         (2.5, {}, "whole number"),
         (True, {}, "must be a number"),
         (2, {"energy": 0.5}, "rank and energy choose ranks"),
-        (None, {"normalise": True}, "no option of a merge is named 'normalise'; there are normalize"),
+        (None, {"normalise": True}, "no option of a merge is named 'normalise'; there are method, normalize"),
     ],
 )
 def test_bad_requests_are_errors_in_the_dict(

@@ -1,4 +1,4 @@
-"""``lora merge``: the weighted sum of adapters, exact or truncated."""
+"""``lora merge``: the weighted sum of adapters, or another merge of them, exact or truncated."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..merging.writing import MergeReport
 
 SCHEMA = "lora-analysis/merge/1"
+METHODS_SCHEMA = "lora-analysis/merge-methods/1"
 
 
 class Weighted(NamedTuple):
@@ -33,8 +34,9 @@ class Weighted(NamedTuple):
 
 def merge(
     adapters: Annotated[
-        list[str], typer.Argument(metavar="PATH[:WEIGHT]...", help="Files or adapter folders.", show_default=False)
-    ],
+        list[str] | None,
+        typer.Argument(metavar="PATH[:WEIGHT]...", help="Files or adapter folders.", show_default=False),
+    ] = None,
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="OUT", help="What to write.", show_default=False)
     ] = None,
@@ -48,7 +50,45 @@ def merge(
     error: Annotated[
         float | None, typer.Option(help="Relative error of the whole, 0 to 1.", show_default=False)
     ] = None,
-    normalize: Annotated[bool, typer.Option(help="Divide the weights by their sum.")] = True,
+    method: Annotated[str, typer.Option(help="How deltas are merged; see --list-methods.")] = "weighted_sum",
+    list_methods: Annotated[bool, typer.Option("--list-methods", help="Name every method and stop.")] = False,
+    density: Annotated[float | None, typer.Option(help="Fraction of entries kept.", show_default=False)] = None,
+    epsilon: Annotated[
+        float | None, typer.Option(help="della: range of probabilities around the density.", show_default=False)
+    ] = None,
+    threshold: Annotated[
+        str | None, typer.Option(help="Trim within a layer or globally: layer, global.", show_default=False)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of random numbers; 0 unless you say.", show_default=False)] = None,
+    lambda_: Annotated[
+        float | None, typer.Option("--lambda", help="Factor on the merged delta.", show_default=False)
+    ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(help="tsv, iso: factor on the formula, not the matched norm.", show_default=False),
+    ] = None,
+    beta: Annotated[
+        float | None, typer.Option(help="iso_c, ctm: how far to draw values to the mean.", show_default=False)
+    ] = None,
+    common: Annotated[
+        float | None, typer.Option(help="iso_cts: fraction of shared directions.", show_default=False)
+    ] = None,
+    core_rule: Annotated[str | None, typer.Option(help="ctm: ties, dare_linear or sum.", show_default=False)] = None,
+    pico: Annotated[bool, typer.Option("--pico", help="Damp shared output directions first.")] = False,
+    svc: Annotated[bool, typer.Option("--svc", help="Calibrate singular values afterwards.")] = False,
+    svc_floor: Annotated[float | None, typer.Option(help="svc: smallest share of a task.", show_default=False)] = None,
+    layer_weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="N:WEIGHTS",
+            help="For adapter N: 12, 17, 20 or 26 block weights, or PATTERN=FACTOR,...",
+            show_default=False,
+        ),
+    ] = None,
+    normalize: Annotated[
+        bool | None,
+        typer.Option("--normalize/--no-normalize", help="Divide the weights by their sum. [default: yes]"),
+    ] = None,
     dtype: Annotated[
         StoredType, typer.Option(help="Type of stored values; keep: the most precise of a layer's holders.")
     ] = StoredType.KEEP,
@@ -65,12 +105,17 @@ def merge(
         int | None, typer.Option(min=1, help="Layers at once; one per core unless you say.", show_default=False)
     ] = None,
 ) -> None:
-    """Merge adapters: every layer becomes the weighted sum of its deltas. A weight is 1 unless you say.
+    """Merge adapters: every layer becomes the weighted sum of its deltas, or what --method makes of them.
 
-    Exact unless one of --rank, --energy, --size and --error asks for less; then the best approximation.
+    A weight is 1 unless you say. Exact unless one of --rank, --energy, --size and --error asks for less; then the
+    best approximation.
     """
     from ..merging.options import merge_options
 
+    if list_methods:
+        _list_methods(json)
+    if not adapters:
+        raise typer.BadParameter("name the adapters to merge")
     if output is None and not dry_run:
         raise typer.BadParameter("name the output with -o OUT, or ask for --dry-run")
     options = merge_options(
@@ -80,11 +125,25 @@ def merge(
         error=error,
         normalize=normalize,
         dtype=dtype.value,
+        method=method,
+        density=density,
+        epsilon=epsilon,
+        threshold=threshold,
+        seed=seed,
+        lambda_=lambda_,
+        alpha=alpha,
+        beta=beta,
+        common=common,
+        core_rule=core_rule,
+        pico=pico or None,
+        svc=svc or None,
+        svc_floor=svc_floor,
         allow_disjoint=allow_disjoint,
         drop_unsupported=drop_unsupported,
     )
     weighted = [parse_weighted(argument) for argument in adapters]
-    result = _run(weighted, options, output, dry_run=dry_run, force=force, threads=threads)
+    factors = parse_layer_weights(layer_weights or [], len(weighted))
+    result = _run(weighted, factors, options, output, dry_run=dry_run, force=force, threads=threads)
     if json:
         emit_json({"schema": SCHEMA, **result.to_dict(), "dry_run": dry_run})
     else:
@@ -111,8 +170,35 @@ def parse_weighted(argument: str) -> Weighted:
         return Weighted(argument, 1.0)
 
 
+def parse_layer_weights(arguments: list[str], count: int) -> list[str | None]:
+    """``2:0.5,1,...`` as the layer weights of the second adapter.
+
+    Raises: OptionError where no adapter is named, or there is none of that number.
+    """
+    found: list[str | None] = [None] * count
+    for argument in arguments:
+        number, colon, text = argument.partition(":")
+        if not colon or not number.isascii() or not number.isdigit() or not 1 <= int(number) <= count:
+            raise OptionError(f"{argument}: say which of the {count} adapters is meant, e.g. 1:1,0.5,...")
+        found[int(number) - 1] = text
+    return found
+
+
+def _list_methods(json: bool) -> None:
+    from ..merging.methods import METHODS
+
+    if json:
+        emit_json({"schema": METHODS_SCHEMA, "methods": [method.to_dict() for method in METHODS.values()]})
+    else:
+        from .merge_view import methods_view
+
+        show(methods_view(METHODS.values()))
+    raise typer.Exit(Exit.OK)
+
+
 def _run(
     weighted: list[Weighted],
+    factors: list[str | None],
     options: MergeOptions,
     output: str | None,
     *,
@@ -130,7 +216,10 @@ def _run(
         opened = [stack.enter_context(open_adapter(path)) for path, _ in weighted]
         weights = [weight for _, weight in weighted]
         with layers_bar("singular values") as progress:
-            plan = plan_merge(opened, weights, options, predict=dry_run, workers=threads, progress=progress)
+            plan = plan_merge(
+                opened, weights, options,
+                layer_weights=factors, predict=dry_run, workers=threads, progress=progress,
+            )  # fmt: skip
         if output is not None:
             check_merge_output(plan, output, overwrite=force)
         if dry_run or output is None:

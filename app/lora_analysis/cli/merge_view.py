@@ -6,7 +6,7 @@ Names of files and layers may come from a stranger, so all go through ``shown``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from . import wording
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+    from ..merging.methods.method import Method
     from ..merging.plan import MergePlan
     from ..merging.writing import MergeReport
 
@@ -38,6 +39,28 @@ def merge_view(result: MergePlan | MergeReport) -> RenderableType:
     if output is not None:
         parts.append(shown(f"written: {output['path']}", "green", limit=300))
     return Group(*parts)
+
+
+def methods_view(methods: Iterable[Method]) -> Table:
+    """Every method in a line, with the parameters it takes."""
+    from rich.table import Table
+
+    from ..merging.methods.parameters import PARAMETERS
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for method in methods:
+        takes = ", ".join(
+            f"{name} {'' if value is None else value}".strip() for name, value in method.parameters.items()
+        )
+        table.add_row(shown(method.name, "bold"), shown(method.says + (f" ({takes})" if takes else "")))
+        if method.wrong:
+            table.add_row("", shown(method.wrong, "yellow"))
+    table.add_row("", "")
+    for name, parameter in PARAMETERS.items():
+        table.add_row(shown(name), shown(f"{parameter.says}: {parameter.needed}", "dim"))
+    return table
 
 
 def _inputs_table(inputs: list[dict[str, Any]]) -> Table:
@@ -64,14 +87,23 @@ def _facts(document: dict[str, Any]) -> Table:
     table.add_column()
     ranks = document["rank_distribution"]
     rows = [
+        ("method", document["method"]),
         ("layers", f"{document['layers_total']:,}"),
         ("rank", f"{wording.spread(ranks)}  {wording.sparkline(ranks) if len(ranks) > 1 else ''}".rstrip()),
         ("error", _error(document)),
         ("size", f"{wording.size(document['size_before'])} → {wording.size(document['size_after'])}"),
     ]
+    if document["interference"] is not None:
+        rows.insert(2, ("agreement", _agreement(document["interference"])))
     for label, value in rows:
         table.add_row(label, shown(value))
     return table
+
+
+def _agreement(found: dict[str, Any]) -> str:
+    layers = found["layers"]
+    counts = f"{layers['reinforce']:,} layers reinforce, {layers['cancel']:,} cancel, {layers['independent']:,} neither"
+    return f"cosine {found['cosine']:+.3f} of the weighted deltas; {counts}"
 
 
 def _error(document: dict[str, Any]) -> str:

@@ -28,6 +28,7 @@ def plan_merge(
     adapters: Sequence[Adapter],
     weights: Sequence[float] | None = None,
     *,
+    layer_weights: Sequence[Any] | None = None,
     predict: bool = True,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -41,8 +42,9 @@ def plan_merge(
     """
     options = merge_options(**asked)
     return plan_with_options(
-        adapters, weights, options, predict=predict, workers=workers, progress=progress, cancel=cancel
-    )
+        adapters, weights, options,
+        layer_weights=layer_weights, predict=predict, workers=workers, progress=progress, cancel=cancel,
+    )  # fmt: skip
 
 
 def merge(
@@ -50,6 +52,7 @@ def merge(
     weights: Sequence[float] | None,
     output: PathLike,
     *,
+    layer_weights: Sequence[Any] | None = None,
     overwrite: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -67,7 +70,9 @@ def merge(
     with ExitStack() as stack:
         adapters = [stack.enter_context(open_adapter(path, lenient_metadata=True)) for path in paths]
         # Predictions are for people who look at a plan; the report measures.
-        plan = plan_with_options(adapters, weights, options, predict=False, workers=workers, cancel=cancel)
+        plan = plan_with_options(
+            adapters, weights, options, layer_weights=layer_weights, predict=False, workers=workers, cancel=cancel
+        )
         return write_merge(plan, output, overwrite=overwrite, workers=workers, progress=progress, cancel=cancel)
 
 

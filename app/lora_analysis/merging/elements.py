@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..adapter import Dense, Layer, Update, Vector
+from ..errors import OptionError
 from ..formats.encoding import encode
 from .inputs import Share
+from .methods.method import Vectors
+from .options import MergeOptions
 from .storage import with_name
 from .tensors import Calculated, Carried
 
@@ -26,12 +29,14 @@ def is_summed_by_elements(shares: Sequence[Share], *, keep_differences: bool) ->
     return kinds <= _VECTOR_KINDS or (keep_differences and kinds == {"full"})
 
 
-def summed_elements(shares: Sequence[Share], dtype: str) -> tuple[Layer, dict[str, Calculated | Carried]]:
+def merged_elements(
+    shares: Sequence[Share], dtype: str, options: MergeOptions
+) -> tuple[Layer, dict[str, Calculated | Carried]]:
     """The layer and its tensor."""
     first = shares[0].layer
     role, key = next((role, key) for role, key in first.keys.items() if first.kind == "bias" or role not in _BIAS_ROLES)
-    terms = [(share.weight, share.layer.update) for share in shares]
-    make = partial(with_name, first.name, partial(_sum, terms))
+    terms = [_Term(share, share.layer.update) for share in shares]
+    make = partial(with_name, first.name, partial(_merge, first.name, terms, options))
     kind = Dense if first.kind == "full" else Vector
     layer = Layer(
         name=first.name,
@@ -44,18 +49,21 @@ def summed_elements(shares: Sequence[Share], dtype: str) -> tuple[Layer, dict[st
     return layer, {key: Calculated(dtype, first.shape or (), make)}
 
 
-def summed_bias(shares: Sequence[Share], dtype: str) -> dict[str, Calculated | Carried]:
+def merged_bias(shares: Sequence[Share], dtype: str, options: MergeOptions) -> dict[str, Calculated | Carried]:
     """The difference of the bias beside a layer's weight, under the name it has in its first holder."""
     if all(share.layer.kind == "bias" for share in shares):
         return {}  # then it is the layer itself
     found = [(key, share) for share in shares for role, key in share.layer.keys.items() if role in _BIAS_ROLES]
     if not found:
         return {}
-    key, first = found[0]
-    terms = [
-        (share.weight, share.layer.update if share.layer.kind == "bias" else share.layer.bias) for _, share in found
-    ]
-    make = partial(with_name, first.layer.name, partial(_sum, terms))
+    whole = [item for item in found if not item[1].moves]
+    if not whole:
+        raise OptionError(
+            f"{found[0][0]}: the bias of a fused weight has no name in the split one; convert the adapter first"
+        )
+    key, first = whole[0]
+    terms = [_Term(share, share.layer.update if share.layer.kind == "bias" else share.layer.bias) for _, share in found]
+    make = partial(with_name, first.layer.name, partial(_merge, key, terms, options))
     return {key: Calculated(dtype, first.adapter.source.tensors[key].shape, make)}
 
 
@@ -71,8 +79,41 @@ def measure_rounding(exact: Update, dtype: str) -> tuple[float, float]:
     return float(np.linalg.norm(values)), float(np.linalg.norm(stored - values))
 
 
-def _sum(terms: Sequence[tuple[float, _Loader]]) -> FloatArray:
-    from ..linalg.combine import Term, weighted_sum_of_elements
+class _Term(NamedTuple):
+    """One holder's vector."""
 
-    updates = [(weight, load()) for weight, load in terms]
-    return weighted_sum_of_elements([Term(weight, update) for weight, update in updates if update is not None])
+    share: Share
+    load: _Loader
+
+
+def _merge(name: str, terms: Sequence[_Term], options: MergeOptions) -> FloatArray:
+    """What the method makes of vectors and kept differences: of a single input, and of most methods, the sum."""
+    from ..linalg.combine import Term, weighted_sum_of_elements
+    from ..linalg.dense import materialise
+    from ..linalg.rows import moved
+
+    loaded = [(term.share, update) for term in terms if (update := term.load()) is not None]
+    deltas = [
+        (share, moved(materialise(update), share.moves, share.rows) if share.moves else materialise(update))
+        for share, update in loaded
+    ]
+    method = options.how
+    inputs = list(dict.fromkeys(share.input for share, _ in deltas))
+    factor = options.settings.get("lambda", 1.0)
+    left_alone = len(inputs) == 1 and method.alone == "kept"
+    if method.vectors is None or left_alone:
+        terms_of_sum = [Term((1.0 if left_alone else factor) * share.weight, Vector(delta)) for share, delta in deltas]
+        return weighted_sum_of_elements(terms_of_sum)
+    joined = [_of_input(deltas, number) for number in inputs]
+    weights, values = [weight for weight, _ in joined], [delta for _, delta in joined]
+    merged: FloatArray = factor * method.vectors(Vectors(name, values, weights, inputs, options.settings))
+    return merged
+
+
+def _of_input(deltas: Sequence[tuple[Share, FloatArray]], number: int) -> tuple[float, FloatArray]:
+    """One input's weight and delta; of several pieces the weights go inside."""
+    import numpy as np
+
+    own = [(share.weight, delta) for share, delta in deltas if share.input == number]
+    weight = max((weight for weight, _ in own), key=abs)
+    return weight, np.sum([part / weight * delta for part, delta in own], axis=0)

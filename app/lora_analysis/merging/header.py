@@ -15,7 +15,6 @@ from ..resizing.provenance import HISTORY_KEY
 from .inputs import MergeInput
 from .options import MergeOptions
 
-OPERATION = "weighted_sum"
 UNKNOWN_DIGEST = "?" * 64  # stands in a plan's header for a digest of an input, which only writing needs
 # What the header says about the base model and the container, for loaders that read it.
 _KEPT_WHERE_EQUAL = (
@@ -45,7 +44,7 @@ def output_metadata(
         metadata |= {"ss_network_dim": rank, "ss_network_rank": rank, "ss_network_alpha": rank}
     for key in ("sshs_model_hash", "sshs_legacy_hash"):
         metadata[key] = PLACEHOLDERS[key]
-    metadata[OPERATION_KEY] = OPERATION
+    metadata[OPERATION_KEY] = options.method
     metadata[HISTORY_KEY] = dumps([_record(inputs, options, digests or [UNKNOWN_DIGEST] * len(inputs))])
     return metadata
 
@@ -70,7 +69,7 @@ def _network_module(inputs: Sequence[MergeInput], layers: Collection[LayerPlan])
 
 def _record(inputs: Sequence[MergeInput], options: MergeOptions, digests: Sequence[str]) -> dict[str, Any]:
     return {
-        "operation": OPERATION,
+        "operation": options.method,
         "options": options.to_dict(),
         "version": __version__,
         "inputs": [_input_record(item, digest) for item, digest in zip(inputs, digests, strict=True)],

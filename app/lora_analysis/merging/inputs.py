@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from ..adapter import Adapter, Layer, TensorInfo
 from ..formats.folder import WEIGHT_NAMES
+from ..linalg.moves import Move
+from .layer_weights import LayerWeights
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,6 +21,7 @@ class MergeInput:
     adapter: Adapter
     weight: float  # as it acts, after normalisation
     requested_weight: float
+    layer_weights: LayerWeights | None = None  # factors on it for some layers
 
     @property
     def name(self) -> str:
@@ -37,6 +40,8 @@ class Share(NamedTuple):
     weight: float
     adapter: Adapter
     layer: Layer
+    moves: tuple[Move, ...] = ()  # where its rows go in a layer that is fused or split otherwise; () for all of them
+    rows: int = 0  # of that layer, where rows are moved
 
     def infos(self) -> dict[str, TensorInfo]:
         """Header entries of the layer's tensors, by role."""
@@ -48,7 +53,8 @@ def shares_by_layer(inputs: Sequence[MergeInput]) -> dict[str, list[Share]]:
     union: dict[str, list[Share]] = {}
     for number, item in enumerate(inputs):
         for name, layer in item.adapter.layers.items():
-            union.setdefault(name, []).append(Share(number, item.weight, item.adapter, layer))
+            weight = item.weight if item.layer_weights is None else item.weight * item.layer_weights.factor(layer)
+            union.setdefault(name, []).append(Share(number, weight, item.adapter, layer))
     return union
 
 

@@ -165,7 +165,7 @@ def _refusal(inputs: Sequence[MergeInput], dropped: Sequence[Dropped]) -> str:
 def _adds_nothing(share: Share) -> str | None:
     layer = share.layer
     if not share.weight:
-        return "the weight of its input is 0"
+        return "its weight is 0"
     if layer.scale == 0:
         return "its scale is 0: loaders apply nothing of it"
     if layer.rank == 0 or (layer.shape is not None and not prod(layer.shape)):

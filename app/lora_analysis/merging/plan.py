@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..resizing.plan import LayerPlan, ResizePlan
+from ..resizing.plan import LayerPlan, ResizePlan, total_error
+from .factored import Run
 from .inputs import MergeInput
 from .matching import Dropped
+from .notes import observed_notes
+from .observations import interference, total_interference, with_missing
 from .options import MergeOptions
 from .summed import SummedLayer
 
@@ -22,11 +25,28 @@ class MergePlan:
     sums: Mapping[str, SummedLayer]
     rewriting: ResizePlan  # of the sum; its ``old_rank`` is the rank of the exact sum
     dropped: tuple[Dropped, ...]
-    notes: tuple[str, ...]
+    stated_notes: tuple[str, ...]  # known from headers alone
+    run: Run
 
     @property
     def layers(self) -> Mapping[str, LayerPlan]:
-        return self.rewriting.layers
+        """Norms and errors, where they were calculated, are those of the whole merged delta."""
+        seen = self.run.observations
+        return {name: with_missing(layer, seen.get(name)) for name, layer in self.rewriting.layers.items()}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks, those on values included as far as values were read."""
+        return self.notes_on(self.layers)
+
+    def notes_on(self, layers: Mapping[str, LayerPlan]) -> tuple[str, ...]:
+        """The same with layers as they were measured."""
+        return (*self.stated_notes, *observed_notes(self.options, self.run.observations, layers, self.inputs))
+
+    @property
+    def interference(self) -> dict[str, Any] | None:
+        """How far the inputs agree over all layers; None where no values were read."""
+        return total_interference((made.layer for made in self.sums.values()), self.run.observations)
 
     @property
     def size_after(self) -> int:
@@ -36,7 +56,9 @@ class MergePlan:
     @property
     def relative_error(self) -> float | None:
         """Frobenius norm of what truncation drops, over that of the sum; None where it was not calculated."""
-        return 0.0 if self.options.is_exact else self.rewriting.relative_error
+        if self.options.is_exact and self.options.is_plain_sum:
+            return 0.0
+        return total_error([(layer.error, layer.norm) for layer in self.layers.values() if layer.new_rank is not None])
 
     @property
     def ranks(self) -> dict[int, int]:
@@ -50,7 +72,8 @@ class MergePlan:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "operation": "weighted_sum",
+            "operation": "merge",
+            "method": self.options.method,
             "options": self.options.to_dict(),
             "inputs": [_input_to_dict(self, number) for number in range(len(self.inputs))],
             "layers_total": len(self.layers),
@@ -58,6 +81,7 @@ class MergePlan:
             "relative_error": self.relative_error,
             "size_before": self.rewriting.size_before,
             "size_after": self.size_after,
+            "interference": self.interference,
             "notes": list(self.notes),
             "dropped": [drop.to_dict() for drop in self.dropped],
             "layers": [self.layer_to_dict(layer) for layer in self.layers.values()],
@@ -70,6 +94,7 @@ class MergePlan:
             "layer": layer.name,
             "kinds": list(made.kinds),
             "inputs": list(made.inputs),
+            "interference": interference(made.layer, self.run.observations.get(layer.name)),
             "exact_rank": layer.old_rank,
             "rank": layer.new_rank,
             "relative_error": layer.relative_error,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from ..adapter import Adapter
 from ..errors import OptionError
@@ -15,12 +16,16 @@ from ..resizing.options import ResizeOptions
 from ..resizing.plan import LayerPlan, ResizePlan, rank_limit
 from .configuration import summed_config
 from .extras import sort_extras
+from .factored import Run
 from .header import output_metadata
 from .inputs import MergeInput
+from .layer_weights import layer_weights_of
 from .matching import match_layers
+from .notes import layer_weight_notes, method_notes
 from .options import MergeOptions, effective_weights
 from .plan import MergePlan
 from .summed import Summed, SummedLayer, sum_adapters
+from .thresholds import Thresholds
 
 Progress = Callable[[int, int], None]  # layers done, layers in all
 Cancel = Callable[[], bool]
@@ -32,46 +37,85 @@ def plan_merge(
     weights: Sequence[float] | None = None,
     options: MergeOptions = _EXACT,
     *,
+    layer_weights: Sequence[Any] | None = None,
     predict: bool = True,
     workers: int | None = None,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
 ) -> MergePlan:
-    """What merging open adapters will make: the sum over all layers of ``weight * delta``. Nothing is written.
+    """What merging open adapters will make of every layer. Nothing is written.
 
-    ``weights``: one per adapter, all equal where left out. Keep the adapters open until the plan is carried out.
+    ``weights``: one per adapter, all equal where left out. ``layer_weights``: per adapter, factors on its weight for
+    some layers, or None; see ``layer_weights.layer_weights_of``. Keep the adapters open until the plan is carried out.
     ``predict=False`` skips the singular values where no rank depends on them; the plan then has no errors.
 
     Raises: OptionError for a request that cannot be met; OpaqueUpdateError, ShapeError, UnknownDialectError for
     adapters that cannot be merged; NonFiniteError naming the layer; CancelledError.
     """
-    inputs = _weighted(adapters, weights, options)
+    inputs = _weighted(adapters, weights, layer_weights, options)
     matched = match_layers(inputs, options)
     extras = sort_extras(inputs, options)
     config = summed_config(inputs, matched.layers)
-    summed = sum_adapters(
-        inputs, matched.layers, extras.carried, config, dtype=options.dtype, keep_differences=options.is_exact
-    )
+    run = Run(options, Thresholds(options), {})
+    summed = sum_adapters(inputs, matched.layers, extras.carried, config, run=run)
     candidates = [_candidate(made) for made in summed.layers.values() if made.spelling is not None]
     truncation = options.truncation
-    if truncation is not None and (predict or not truncation.is_fixed):
-        candidates = _with_spectra(candidates, workers, progress, cancel)
+    if predict or (truncation is not None and not truncation.is_fixed):
+        run.thresholds.find(workers=workers, cancel=cancel)
+        if truncation is None and options.is_plain_sum and options.how.rank == "exact":
+            observe(candidates, workers, progress, cancel)
+        else:
+            candidates = _with_spectra(candidates, workers, progress, cancel)
     build = partial(_build, inputs, options, summed, candidates)
-    rewriting = build(_ranks(summed.adapter, options, candidates, lambda ranks: build(ranks).size_after))
+    rewriting = build(_ranks(summed, options, candidates, lambda ranks: build(ranks).size_after))
     dropped = (*matched.dropped, *extras.dropped)
-    return MergePlan(inputs, options, summed.layers, rewriting, dropped, matched.notes)
+    notes = (*method_notes(options), *matched.notes, *layer_weight_notes(inputs))
+    return MergePlan(inputs, options, summed.layers, rewriting, dropped, notes, run)
 
 
 def _weighted(
-    adapters: Sequence[Adapter], weights: Sequence[float] | None, options: MergeOptions
+    adapters: Sequence[Adapter],
+    weights: Sequence[float] | None,
+    layer_weights: Sequence[Any] | None,
+    options: MergeOptions,
 ) -> tuple[MergeInput, ...]:
     if not adapters:
         raise OptionError("no adapter was given; a merge needs at least one")
     asked = [1.0] * len(adapters) if weights is None else list(weights)
     if len(asked) != len(adapters):
         raise OptionError(f"{len(adapters)} adapters and {len(asked)} weights were given; each needs one")
-    acting = effective_weights(asked, normalize=options.normalize)
-    return tuple(map(MergeInput, adapters, acting, asked))
+    most = options.how.most
+    if most is not None and len(adapters) > most:
+        raise OptionError(f"{options.method} merges {most} adapters, {len(adapters)} were given; karcher takes more")
+    factors = [None] * len(adapters) if layer_weights is None else [layer_weights_of(one) for one in layer_weights]
+    if len(factors) != len(adapters):
+        raise OptionError(
+            f"{len(adapters)} adapters and layer weights for {len(factors)} were given; use None for none"
+        )
+    acting = effective_weights(asked, normalize=options.normalizes)
+    inputs = tuple(map(MergeInput, adapters, acting, asked, factors))
+    for item in inputs:
+        idle = [] if item.layer_weights is None else item.layer_weights.unused(item.adapter.layers.values())
+        if idle:
+            raise OptionError(f"{item.name}: {idle[0]} matches none of its layers")
+    return inputs
+
+
+def observe(
+    candidates: Sequence[Candidate], workers: int | None, progress: Progress | None, cancel: Cancel | None
+) -> None:
+    """Calculate every layer once for what is seen on the way."""
+    from ..linalg.streams import map_layers
+    from .storage import naming
+
+    def look(candidate: Candidate) -> None:
+        with naming(candidate.layer.name):
+            candidate.layer.update()
+
+    total = len(candidates)
+    report = (lambda done: progress(done, total)) if progress is not None else None
+    for _ in map_layers(look, candidates, workers=workers, progress=report, cancel=cancel):
+        pass
 
 
 # -- ranks -------------------------------------------------------------------------------------------
@@ -96,7 +140,7 @@ def _with_spectra(
 
 
 def _ranks(
-    adapter: Adapter,
+    summed: Summed,
     options: MergeOptions,
     candidates: Sequence[Candidate],
     size_of: Callable[[Sequence[int]], int],
@@ -104,8 +148,11 @@ def _ranks(
     """The rank of every sum: never above what it has, nor above what a matrix of its shape can have."""
     limits = [min(candidate.layer.rank or 1, rank_limit(candidate.layer)) for candidate in candidates]
     asked = options.as_resize()
-    if options.is_exact:
+    adapter = summed.adapter
+    if options.truncation is None:
         chosen: Sequence[int] = limits
+        if options.how.rank == "largest":
+            chosen = [max(summed.layers[candidate.layer.name].ranks) for candidate in candidates]
     elif asked.budget is not None:
         from ..resizing.budgets import ranks_for_budget
 

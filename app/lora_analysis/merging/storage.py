@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..errors import LoraAnalysisError
@@ -24,9 +25,18 @@ def stored_dtype(shares: Sequence[Share], asked: OutputDtype) -> str:
     return next((dtype for dtype in _PRECISION if dtype in found), "F32")
 
 
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """What is raised inside says first which layer it is about."""
+    try:
+        yield
+    except LoraAnalysisError as error:
+        if name in error.message:
+            raise
+        raise type(error)(f"{name}: {error.message}") from error
+
+
 def with_name(name: str, calculate: Callable[[], FloatArray]) -> FloatArray:
     """What ``calculate`` returns. What it raises says first which layer it is about."""
-    try:
+    with naming(name):
         return calculate()
-    except LoraAnalysisError as error:
-        raise type(error)(f"{name}: {error.message}") from error

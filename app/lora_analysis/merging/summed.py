@@ -1,4 +1,4 @@
-"""The weighted sum of adapters, as an adapter: layers whose updates are calculated when they are asked for."""
+"""The merge of adapters, as an adapter: layers whose updates are calculated when they are asked for."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from ..formats.adapter_output import input_files
 from ..formats.families import UNKNOWN
 from ..formats.layout import TensorPlan
 from ..formats.spelling import Spelling
-from ..resizing.options import OutputDtype
-from .elements import is_summed_by_elements, summed_bias, summed_elements
-from .factored import summed_factors
+from .elements import is_summed_by_elements, merged_bias, merged_elements
+from .factored import Run, merged_factors
 from .inputs import MergeInput, Share, summed_together
 from .storage import stored_dtype
 from .tensors import Calculated, Carried, SumSource
@@ -29,6 +28,7 @@ class SummedLayer:
     dtype: str  # of what is calculated
     spelling: Spelling | None  # of its factors; None where its tensors are summed element by element
     beside: tuple[TensorPlan, ...]  # its tensors that are no factors
+    ranks: tuple[int, ...] = ()  # of the inputs' deltas
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,29 +46,31 @@ def sum_adapters(
     carried: Mapping[str, Carried],
     config: Mapping[str, Any] | None,
     *,
-    dtype: OutputDtype,
-    keep_differences: bool,
+    run: Run,
 ) -> Summed:
-    """The sum of matched layers. Values are read when a layer's update, or a tensor, is asked for.
+    """The merge of matched layers. Values are read when a layer's update, or a tensor, is asked for.
 
-    ``keep_differences``: what all holders store as a difference stays one; otherwise it becomes factors.
+    What all holders store as a difference stays one where nothing but a sum is made of it; else it becomes factors.
     """
+    options = run.options
+    keep_differences = options.is_exact and options.is_plain_sum
     tensors: dict[str, Calculated | Carried] = dict(carried)
     summed: dict[str, SummedLayer] = {}
-    for name, holders in layers.items():
+    for holders in layers.values():
         shares = summed_together(holders)
-        stored = stored_dtype(shares, dtype)
+        stored = stored_dtype(shares, options.dtype)
         spelling: Spelling | None = None
+        ranks: tuple[int, ...] = ()
         own: dict[str, Calculated | Carried] = {}
         if is_summed_by_elements(shares, keep_differences=keep_differences):
-            layer, own = summed_elements(shares, stored)
+            layer, own = merged_elements(shares, stored, options)
         else:
-            layer, spelling = summed_factors(shares, inputs[0].adapter.dialect)
-        beside = {**own, **summed_bias(holders, stored), **_reshape(holders)}
+            layer, spelling, ranks = merged_factors(shares, inputs[0].adapter.dialect, run)
+        beside = {**own, **merged_bias(holders, stored, options), **_reshape(holders)}
         tensors |= beside
         kinds = tuple(dict.fromkeys(share.layer.kind for share in shares))
-        numbers = tuple(share.input for share in holders)
-        summed[name] = SummedLayer(layer, numbers, kinds, stored, spelling, tuple(_plans(beside)))
+        numbers = tuple(dict.fromkeys(share.input for share in holders))
+        summed[layer.name] = SummedLayer(layer, numbers, kinds, stored, spelling, tuple(_plans(beside)), ranks)
     layers_alone = {name: item.layer for name, item in summed.items()}
     return Summed(_adapter(inputs, layers_alone, tensors, config), summed, tuple(_plans(carried)))
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from math import sqrt
 from typing import Any
 
 from ..formats.adapter_output import OutputPlace
@@ -16,6 +17,7 @@ from ..resizing.provenance import data_sha256
 from ..resizing.writing import check_output, write_resize
 from .elements import measure_rounding
 from .header import output_metadata
+from .observations import with_missing
 from .plan import MergePlan
 from .summed import SummedLayer
 
@@ -36,6 +38,7 @@ class MergeReport:
     def to_dict(self) -> dict[str, Any]:
         return {
             **self.plan.to_dict(),
+            "notes": list(self.plan.notes_on(self.layers)),
             "relative_error": self.relative_error,
             "relative_error_before_rounding": self.relative_error_before_rounding,
             "output": self.written.to_dict(),
@@ -65,6 +68,7 @@ def write_merge(
     Raises: OptionError, OutputError, NonFiniteError naming the layer, CancelledError.
     """
     check_merge_output(plan, target, overwrite=overwrite)
+    plan.run.thresholds.find(workers=workers, cancel=cancel)
     sources = [item.adapter.source for item in plan.inputs]
     hashed = partial(data_sha256, cancel=cancel or (lambda: False))
     digests = list(map_layers(hashed, sources, workers=workers, cancel=cancel))
@@ -73,10 +77,20 @@ def write_merge(
     done = write_resize(
         rewriting, target, overwrite=overwrite, workers=workers, progress=progress, cancel=cancel
     )  # fmt: skip
-    layers = done.layers | dict(_measured_elements(plan, workers, cancel))
+    seen = plan.run.observations
+    factored = {name: with_missing(layer, seen.get(name)) for name, layer in done.layers.items()}
+    layers = factored | dict(_measured_elements(plan, workers, cancel))
     error = total_error([(layer.error, layer.norm) for layer in layers.values()])
     assert error is not None  # every layer was measured
-    return MergeReport(plan, done.written, layers, error, done.relative_error_before_rounding)
+    before = _before_rounding(done.relative_error_before_rounding, done.layers, plan)
+    return MergeReport(plan, done.written, layers, error, before)
+
+
+def _before_rounding(truncation: float, layers: Mapping[str, LayerPlan], plan: MergePlan) -> float:
+    """Truncation, and what the factors left out before it, relative to the whole merged delta."""
+    missing = sum(found.missing**2 for found in plan.run.observations.values())
+    norm = sum(layer.norm**2 for layer in layers.values() if layer.norm is not None)
+    return sqrt((truncation**2 * norm + missing) / (norm + missing)) if norm + missing else 0.0
 
 
 def _measured_elements(plan: MergePlan, workers: int | None, cancel: Cancel | None) -> Iterator[tuple[str, LayerPlan]]:
