@@ -30,6 +30,9 @@ USE_CASES = {
     "resizer",
     "resizing",
     "merging",
+    "pca",
+    "pca_export",
+    "pca_matrices",
     "spectra",
 }
 MAY_IMPORT = {
@@ -54,6 +57,9 @@ MAY_IMPORT = {
     "merging": BASE | {"failures", "formats", "linalg", "resizing", "__init__"},
     "spectra": BASE | {"formats", "linalg"},
     "comparing": BASE | {"formats", "linalg", "spectra", "tables"},
+    "pca": BASE | {"background", "failures", "formats", "linalg", "pca_export", "pca_matrices", "spectra"},
+    "pca_export": BASE | {"formats"},
+    "pca_matrices": BASE,
     "cli": BASE | {"formats", "__init__"} | USE_CASES,
 }
 HEAVY = {"numpy", "ml_dtypes", "torch", "matplotlib", "seaborn", "sklearn", "scipy", "fastapi", "pydantic", "rich"}

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # type checkers and editors see ordinary imports
     from .merging.api import plan_merge as plan_merge
     from .metadata import LoraMetadataExtractor as LoraMetadataExtractor
     from .metadata import inspect as inspect
+    from .pca import LoraPcaAnalyzer as LoraPcaAnalyzer
     from .resizer import LoraResizer as LoraResizer
     from .resizer import plan_resize as plan_resize
     from .resizer import resize as resize
@@ -38,6 +39,7 @@ _HOME = {
     "Layer": ("adapter", "Layer"),
     "LoraAnalysisError": ("errors", "LoraAnalysisError"),
     "LoraMetadataExtractor": ("metadata", "LoraMetadataExtractor"),
+    "LoraPcaAnalyzer": ("pca", "LoraPcaAnalyzer"),
     "LoraResizer": ("resizer", "LoraResizer"),
     "Spectrum": ("spectra.values", "Spectrum"),
     "compare": ("comparing.calculation", "compare"),  # no module has this name: importing it would hide the function

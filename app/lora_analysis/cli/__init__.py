@@ -20,6 +20,7 @@ from .exits import exit_code
 from .inspect import inspect
 from .merge import merge
 from .output import complain, emit
+from .pca import pca
 from .resize import resize
 from .spectrum import spectrum
 
@@ -59,7 +60,7 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(help=_HELP)(_root)
-    for command in (inspect, check, spectrum, compare, resize, merge, demo, doctor, version):
+    for command in (inspect, check, spectrum, pca, compare, resize, merge, demo, doctor, version):
         app.command()(command)
     return app
 
