@@ -27,7 +27,7 @@ _RANGE = (1e-12, 1e12)  # of singular values and maps: squares of rounding error
 class Decomposition:
     """Singular values, and the maps from factors to balanced factors: the root of each value goes on either side."""
 
-    singular_values: Float64Array  # all of them, largest first, scale included
+    singular_values: Float64Array  # all of them, largest first, scale included; of those not kept the norm is good
     left: Float32Array  # (rank, kept): up @ left has the columns u * sqrt(s)
     right: Float32Array  # (kept, rank): right @ down has the rows sqrt(s) * vt
 
@@ -42,10 +42,11 @@ class Decomposition:
         return LowRank(up, down, 1.0, update.kernel)
 
 
-def decompose(update: LowRank) -> Decomposition | None:
+def decompose(update: LowRank, rank: int | None = None) -> Decomposition | None:
     """The decomposition of a factored delta, or None where another route has to be taken.
 
     That is: a Tucker core, factors in float64, a rank that reaches a side of the delta, dependent or extreme factors.
+    With ``rank``, the decomposition is good for truncating to that rank, and factors may be dependent beyond it.
     The choice depends on the values alone. Raises: NonFiniteError where the scale is no number.
     """
     up, down = update.up, update.down
@@ -54,15 +55,15 @@ def decompose(update: LowRank) -> Decomposition | None:
     if up.dtype == np.float64 or down.dtype == np.float64:
         return None
     scale = magnitude(update.scale)
-    basis = gram_basis(up, down)
-    if basis is None or basis.lower is None or basis.gram_up is None or scale == 0.0:
+    basis = gram_basis(up, down, rank)
+    if basis is None or basis.root is None or basis.gram_up is None or scale == 0.0:
         return None
-    values = np.sqrt(basis.eigenvalues[::-1])
-    columns = basis.lower @ basis.vectors[:, ::-1]  # L W, largest first
+    singular_values = finite(np.multiply, np.sqrt(basis.eigenvalues[::-1]), scale)
+    values = np.sqrt(basis.eigenvalues[: -basis.trusted - 1 : -1])
+    columns = basis.root @ basis.vectors[:, : -basis.trusted - 1 : -1]  # L W, largest first
     left = columns * (copysign(1.0, update.scale) * np.sqrt(scale / values))
     # Wᵀ L⁻¹ = Λ⁻¹ (L W)ᵀ Gu, because Lᵀ Gu L W = W Λ. Cheaper than solving, and as good as the eigenvalues are.
     right = columns.T @ basis.gram_up * (np.sqrt(scale * values) / values**2)[:, None]
-    singular_values = finite(np.multiply, values, scale)
     if not all(_in_range(array) for array in (singular_values, left, right)):
         return None
     return Decomposition(singular_values, left.astype(np.float32), right.astype(np.float32))

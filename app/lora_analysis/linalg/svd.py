@@ -8,6 +8,7 @@ the values alone, so the same input gives the same bits.
 
 from __future__ import annotations
 
+from math import sqrt
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..errors import OptionError, ShapeError
 from .dense import unfold
 from .finite import finite, magnitude, require_finite
 from .floats import Float64Array, widen
-from .gram import gram_basis, leading_vectors, squared_singular_values
+from .gram import gram_basis, leading_vectors, squared_norm, squared_singular_values
 
 if TYPE_CHECKING:
     from ..adapter import FloatArray
@@ -38,7 +39,7 @@ class Truncation(NamedTuple):
     """The closest update of a smaller rank, and how far away it is."""
 
     factors: LowRank  # float64, scale 1, the root of each singular value on either side
-    singular_values: Float64Array  # of the whole delta, largest first
+    singular_values: Float64Array  # of the whole delta, largest first; those dropped may be good for their norm only
     error: float  # Frobenius norm of what was dropped, before the factors are rounded to a stored dtype
 
 
@@ -53,6 +54,18 @@ def singular_values(update: Matrix) -> Float64Array:
     squares = squared_singular_values(up, down)
     values = _householder_values(up, down) if squares is None else np.sqrt(squares[::-1])
     return finite(np.multiply, values, magnitude(update.scale))
+
+
+def frobenius_norm(update: Matrix) -> float:
+    """Frobenius norm of the delta, scale included, for a fraction of what its singular values cost.
+
+    Raises: as ``singular_values``.
+    """
+    up, down = _forms(update)
+    square = squared_norm(up, down)
+    if square is None:
+        return float(np.linalg.norm(singular_values(update)))
+    return magnitude(update.scale) * sqrt(square)
 
 
 def thin_svd(update: Matrix) -> ThinSVD:
@@ -135,7 +148,7 @@ def _leading(up: FloatArray, down: FloatArray | None, kept: int) -> _Vectors:
         vt, s, u = _leading(up.T, None, kept)
         return u.T, s, vt.T
     up, down = widen(up), None if down is None else widen(down)  # once: Gram matrices and vectors both need them
-    basis = gram_basis(up, down)
+    basis = gram_basis(up, down, kept)
     if basis is not None:
         return leading_vectors(up, down, basis, kept)
     u, s, vt = _householder_svd(up, down)

@@ -68,7 +68,7 @@ def cut_error(layer: Layer, rank: int) -> float:
     """Norm of what is lost where factors are cut to ``rank`` as they stand. Raises: as ``analyse``."""
     with _Named(layer):
         rests = [_rest(products.factors(part), rank) for part in parts_of(layer.update())]
-        return sqrt(sum(float(np.sum(svd.singular_values(rest) ** 2)) for rest in rests if rest is not None))
+        return sqrt(sum(svd.frobenius_norm(rest) ** 2 for rest in rests if rest is not None))
 
 
 def rewrite(layer: Layer, plan: LayerPlan, decompositions: Decompositions | None = None) -> Written:
@@ -126,17 +126,17 @@ class _Made(NamedTuple):
 def _new_factors(update: Update, plan: LayerPlan, found: Decomposition | None) -> _Made:
     rank = plan.new_rank or 1
     if plan.action == "truncate":
-        return _truncated(update, rank, found or _decomposed(update))
+        return _truncated(update, rank, found or _decomposed(update, rank))
     factors = products.factors(update)
-    norm = float(np.linalg.norm(svd.singular_values(factors)))
+    norm = svd.frobenius_norm(factors)
     if plan.action == "cut":
         kept = LowRank(factors.up[:, :rank], factors.down[:rank], factors.scale, factors.kernel)
         return _Made(kept, norm, Loss(rest=_rest(factors, rank)))
     return _Made(_padded(factors, rank), norm, Loss())
 
 
-def _decomposed(update: Update) -> Decomposition | None:
-    return decompose(update) if isinstance(update, LowRank) else None
+def _decomposed(update: Update, rank: int | None = None) -> Decomposition | None:
+    return decompose(update, rank) if isinstance(update, LowRank) else None
 
 
 def _truncated(update: Update, rank: int, found: Decomposition | None) -> _Made:

@@ -23,6 +23,7 @@ from ..linalg.dense import materialise
 from ..linalg.floats import Float64Array, Precision, widen
 
 _NEGLIGIBLE = 2e-7  # of the delta's norm; reports promise 1e-6
+_RANGE = (1e-9, 1e9)  # of factors for float32
 
 
 class Loss(NamedTuple):
@@ -34,7 +35,7 @@ class Loss(NamedTuple):
     @property
     def norm(self) -> float:
         """Frobenius norm of what is left out."""
-        return self.dropped if self.rest is None else float(np.linalg.norm(svd.singular_values(self.rest)))
+        return self.dropped if self.rest is None else svd.frobenius_norm(self.rest)
 
 
 class _Rounding(NamedTuple):
@@ -54,7 +55,7 @@ def distance(update: Update, norm: float, exact: LowRank, stored: LowRank, loss:
     """
     if exact.up.dtype == stored.up.dtype and exact.down.dtype == stored.down.dtype:
         return loss.norm  # nothing was rounded
-    precision: Precision = "float32" if exact.up.dtype == np.float32 and loss.rest is None else "float64"
+    precision: Precision = "float32" if loss.rest is None and _is_coarse(exact, stored) else "float64"
     rounding = _rounding(exact, stored, precision)
     scale = abs(exact.scale)
     if loss.rest is not None:
@@ -70,10 +71,23 @@ def distance(update: Update, norm: float, exact: LowRank, stored: LowRank, loss:
     return sqrt(max(square, 0.0))
 
 
+def _is_coarse(exact: LowRank, stored: LowRank) -> bool:
+    """Whether float32 measures the rounding well: what is stored has 16 bits or less, or float32 was rounded.
+
+    And squares of neither values nor rounding errors leave that type's range.
+    """
+    if exact.up.dtype != np.float32 and max(stored.up.dtype.itemsize, stored.down.dtype.itemsize) > 2:
+        return False
+    largest = [max(float(factor.max(initial=0)), -float(factor.min(initial=0))) for factor in (exact.up, exact.down)]
+    return all(_RANGE[0] < value < _RANGE[1] for value in largest)
+
+
 def _rounding(exact: LowRank, stored: LowRank, precision: Precision) -> _Rounding:
-    u, d = widen(exact.up, precision), widen(exact.down, precision)
-    stored_d = widen(stored.down, precision)
-    return _Rounding(widen(stored.up, precision) - u, stored_d - d, u, d, stored_d)
+    # Differences in the precision of the exact factors: rounding those first would show in them.
+    own: Precision = "float32" if exact.up.dtype == np.float32 else "float64"
+    stored_d = widen(stored.down, own)
+    e, f = widen(stored.up, own) - exact.up, stored_d - exact.down
+    return _Rounding(*(array.astype(precision, copy=False) for array in (e, f, exact.up, exact.down, stored_d)))
 
 
 class _Products(NamedTuple):
