@@ -13,7 +13,7 @@ TORCH = torch==2.13.0
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint format pictures benchmark bench clean
+.PHONY: help demo test lint format pictures benchmark bench soak clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo "make pictures   draw docs/images/ again from a real run"
 	@echo "make benchmark  time 'lora inspect' on 1,000 adapters and on a 1 GB one"
 	@echo "make bench      time resizing and merging on adapters of full size (about 2.5 GB in the temporary folder)"
+	@echo "make soak       kill every writer at 250 random moments"
 	@echo "make clean      remove $(VENV) and $(DEMO)"
 
 # -- installed parts, one stamp each, so that a second run starts at once ----------------------------
@@ -78,6 +79,9 @@ pictures: $(VENV)/.package
 
 benchmark: $(VENV)/.package
 	$(BIN)/python benchmarks/inspect_folder.py
+
+soak: $(VENV)/.tools
+	LORA_SOAK=1 $(BIN)/python -m pytest -n 0 tests/test_writer_kill.py
 
 bench: $(VENV)/.package
 	$(BIN)/python benchmarks/resize.py

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lora_analysis.formats import atomic, target
+from lora_analysis.formats import adapter_output, atomic, target
+from lora_analysis.formats import debris as leftovers
 from lora_analysis.formats.layout import TensorPlan
 
 COUNTED = ("lstat", "open", "fchmod", "fstat", "write", "lseek", "read", "fsync", "close", "replace", "link", "unlink")
@@ -32,7 +33,7 @@ class FaultyOs:
 
     def __getattr__(self, name: str) -> object:
         real = getattr(os, name)
-        return self._counted(name, real) if name in COUNTED else real
+        return self._counted(name, real) if name in (*COUNTED, "rename") else real
 
     def _counted(self, name: str, real: Callable[..., object]) -> Callable[..., object]:
         def call(first: int | str, *rest: object, **options: object) -> object:
@@ -59,6 +60,8 @@ def system(faulty: object) -> Iterator[None]:
     """Run the block with ``faulty`` as the writer's ``os``."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(atomic, "os", faulty)
+        patch.setattr(leftovers, "os", faulty)
+        patch.setattr(adapter_output, "os", faulty)
         patch.setattr(target, "os", faulty)
         yield
 

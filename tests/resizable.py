@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -200,6 +201,10 @@ class Work:
         path = self.save(case)
         report = self.resize(path, "output" if path.is_dir() else "output.safetensors", **asked)
         return self.open(path), self.open(report.written.path), report
+
+    def remove(self, name: str) -> None:
+        """Take away a folder that a test has made."""
+        shutil.rmtree(self.folder / name)
 
     @property
     def names(self) -> list[str]:

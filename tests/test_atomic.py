@@ -13,7 +13,9 @@ import pytest
 
 from faults import FaultyOs, debris, system
 from lora_analysis.errors import FileAccessError, OptionError, OutputError
+from lora_analysis.formats.adapter_output import place_for, write_adapter
 from lora_analysis.formats.atomic import atomic_file, check_target
+from lora_analysis.formats.layout import TensorPlan
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="permissions and links as on POSIX systems")
 
@@ -258,6 +260,63 @@ def test_folders_and_links_of_our_own_name_are_kept(tmp_path):
         age(path, 1e6)
     write(tmp_path / "a.bin")
     assert len(os.listdir(tmp_path)) == 4
+
+
+OLD_FOLDER = ".lora-analysis-0123456789abcdef.folder.tmp"
+
+
+def half_made_folder(tmp_path: Path, seconds: float) -> Path:
+    folder = tmp_path / OLD_FOLDER
+    folder.mkdir()
+    (folder / OLD).write_bytes(b"weights so far")
+    (folder / "adapter_config.json").write_bytes(b"{}")
+    for path in (*folder.iterdir(), folder):
+        age(path, seconds)
+    return folder
+
+
+@pytest.mark.parametrize(("seconds", "old"), [(0, False), (3500, False), (3700, True)])
+def test_a_half_made_folder_is_removed_when_it_is_old(seconds, old, tmp_path):
+    folder = half_made_folder(tmp_path, seconds)
+    write(tmp_path / "a.bin")
+    assert folder.exists() is not old
+    assert old or len(os.listdir(folder)) == 2
+
+
+@POSIX
+@pytest.mark.parametrize("inside", ["a file still written to", "a folder", "a link"])
+def test_a_folder_with_anything_else_in_it_is_kept_whole(inside, tmp_path):
+    folder = half_made_folder(tmp_path, 1e6)
+    (tmp_path / "precious").write_bytes(b"precious")
+    match inside:
+        case "a file still written to":
+            (folder / "fresh").write_bytes(b"")
+        case "a folder":
+            (folder / "sub").mkdir()
+        case "a link":
+            (folder / "link").symlink_to(tmp_path / "precious")
+    for path in folder.iterdir():
+        if path.name != "fresh":
+            age(path, 1e6)
+    age(folder, 1e6)
+    write(tmp_path / "a.bin")
+    assert len(os.listdir(folder)) == 3
+    assert (tmp_path / "precious").read_bytes() == b"precious"
+
+
+@POSIX
+def test_a_file_with_a_folders_name_is_kept(tmp_path):
+    (tmp_path / OLD_FOLDER).write_bytes(b"")
+    age(tmp_path / OLD_FOLDER, 1e6)
+    write(tmp_path / "a.bin")
+    assert debris(tmp_path) == [OLD_FOLDER]
+
+
+def test_a_new_adapter_folder_removes_half_made_ones_beside_it(tmp_path):
+    half_made_folder(tmp_path, 1e6)
+    place = place_for(tmp_path / "out", dialect="peft", has_config=True)
+    write_adapter(place, [TensorPlan("a", "F32", (2,))], [bytes(8)], {}, {"r": 1})
+    assert os.listdir(tmp_path) == ["out"]
 
 
 @POSIX

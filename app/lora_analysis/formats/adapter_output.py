@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..adapter import Adapter
 from ..errors import OptionError
-from .atomic import atomic_file
+from .atomic import atomic_file, synced_folder
 from .chunks import Cancel, Progress
+from .debris import remove_debris, temporary_folder_beside
 from .folder import CONFIG_NAME, WEIGHT_NAMES
 from .layout import TensorPlan
 from .strict_json import dumps
@@ -144,29 +145,20 @@ def _write_pair(
 @contextmanager
 def _new_folder(target: Path) -> Iterator[Path]:
     """A folder beside ``target`` that takes its name when the block ends, and vanishes if the block fails."""
-    building = target.parent / f".lora-analysis-{os.urandom(8).hex()}.tmp"
-    with explained(os.fspath(target)):
-        building.mkdir()
-    try:
-        yield building
-        _publish_folder(building, target)
-    except BaseException:
-        with suppress(OSError):  # the first error is the one to tell
-            shutil.rmtree(building)
-        raise
-
-
-def _publish_folder(building: Path, target: Path) -> None:
-    """Give the finished folder its name, durably. The system refuses where a folder with files took it meanwhile."""
-    with explained(os.fspath(target)):
-        os.rename(building, target)
-        if os.name == "nt":  # folders cannot be opened there
-            return
-        parent = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    path = os.path.normpath(target)
+    building = Path(temporary_folder_beside(path))
+    with synced_folder(path):
         try:
-            os.fsync(parent)
-        finally:
-            os.close(parent)
+            with explained(path):
+                building.mkdir()
+                remove_debris(os.fspath(building.parent), now=building.stat().st_mtime)
+            yield building
+            with explained(path):  # the system refuses where a folder with files took the name meanwhile
+                os.rename(building, path)
+        except BaseException:
+            with suppress(OSError):  # the first error is the one to tell
+                shutil.rmtree(building)
+            raise
 
 
 def _weights_name(dialect: str) -> str:

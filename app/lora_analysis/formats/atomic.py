@@ -14,23 +14,18 @@ from __future__ import annotations
 import errno
 import io
 import os
-import re
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ..errors import OutputError
+from .debris import remove_debris, temporary_file_beside
 from .target import PathLike, explained, permissions_of_replaced, shortened
 from .target import check_target as check_target  # the question to ask before the long work
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-DEBRIS_AGE_SECONDS = 3600.0
-
-# Short and independent of the target's name: a 255-byte target has no room for a suffix.
-_TEMPORARY = re.compile(r"\.lora-analysis-[0-9a-f]{16}\.tmp")
 # O_NOFOLLOW and O_BINARY exist on one family of systems each.
 _FLAGS = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _WINDOWS = os.name == "nt"
@@ -120,36 +115,30 @@ def atomic_file(target: PathLike, *, overwrite: bool, size_hint: int | None = No
     with explained(path):
         mode = permissions_of_replaced(path, overwrite=overwrite)
         _check_space(path, size_hint)
+    with synced_folder(path), _temporary_file(path) as temporary:
+        with AtomicFile(_create(temporary, mode, path), path) as file:
+            with explained(path):
+                remove_debris(os.path.dirname(path), now=os.fstat(file.fileno()).st_mtime)
+            yield file
+            file.sync()
+        with explained(path):
+            _publish(temporary, path, overwrite=overwrite)
+
+
+@contextmanager
+def synced_folder(path: str) -> Iterator[None]:
+    """Make the names that the block gives in the folder of ``path`` durable.
+
+    The folder is opened before the block, so that only the sync itself can fail after it.
+    Raises: OutputError; where it is the sync, the message says that the new names are in place.
+    """
+    with explained(path):
         folder = _open_folder(path)
     try:
-        with _temporary_file(path) as temporary:
-            with AtomicFile(_create(temporary, mode, path), path) as file:
-                with explained(path):
-                    remove_debris(os.path.dirname(path), now=os.fstat(file.fileno()).st_mtime)
-                yield file
-                file.sync()
-            with explained(path):
-                _publish(temporary, path, overwrite=overwrite)
+        yield
         _sync_folder(folder, path)
     finally:
         _close_folder(folder)
-
-
-def remove_debris(folder: str, *, now: float) -> int:
-    """Delete temporary files of killed processes in ``folder``, and say how many there were.
-
-    Only regular files of our own name pattern and our own user that nobody wrote to for an hour.
-    ``now`` is the time by the folder's own clock, which differs from ours on network file systems.
-    """
-    removed = 0
-    with suppress(OSError):  # tidying up must never stop a write
-        with os.scandir(folder or os.curdir) as entries:
-            old = [entry.path for entry in entries if _is_debris(entry, now - DEBRIS_AGE_SECONDS)]
-        for path in old:
-            with suppress(OSError):  # another process was faster
-                os.unlink(path)
-                removed += 1
-    return removed
 
 
 # -- steps -------------------------------------------------------------------------------------------
@@ -166,7 +155,6 @@ def _check_space(path: str, size: int | None) -> None:
 
 
 def _open_folder(path: str) -> int | None:
-    """The target's folder, opened before any work, so that only the sync itself can fail after it."""
     if _WINDOWS:  # folders cannot be opened there
         return None
     return os.open(os.path.dirname(path) or os.curdir, os.O_RDONLY | os.O_DIRECTORY)
@@ -175,7 +163,7 @@ def _open_folder(path: str) -> int | None:
 @contextmanager
 def _temporary_file(path: str) -> Iterator[str]:
     """A name beside ``path``; the file of that name is removed if the block fails."""
-    temporary = os.path.join(os.path.dirname(path), f".lora-analysis-{os.urandom(8).hex()}.tmp")
+    temporary = temporary_file_beside(path)
     try:
         yield temporary
     except BaseException:  # also KeyboardInterrupt
@@ -228,7 +216,7 @@ def _sync_folder(folder: int | None, path: str) -> None:
     except OSError as error:
         if error.errno not in _NO_FOLDER_SYNC:
             raise OutputError(
-                f"{shortened(path)}: the new file is complete and in place, but its folder could not be "
+                f"{shortened(path)}: the new output is complete and in place, but its folder could not be "
                 f"synced ({error.strerror}): after a power cut the old state may be back"
             ) from error
 
@@ -237,14 +225,3 @@ def _close_folder(folder: int | None) -> None:
     if folder is not None:
         with suppress(OSError):  # nothing was written through this descriptor
             os.close(folder)
-
-
-def _is_debris(entry: os.DirEntry[str], limit: float) -> bool:
-    if not _TEMPORARY.fullmatch(entry.name):
-        return False
-    try:
-        found = entry.stat(follow_symlinks=False)
-    except OSError:  # gone already
-        return False
-    ours = _WINDOWS or found.st_uid == os.getuid()  # no owner numbers on Windows
-    return ours and stat.S_ISREG(found.st_mode) and found.st_mtime < limit
