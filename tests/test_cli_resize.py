@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import lora_analysis as la
@@ -179,3 +184,46 @@ def test_a_process_of_its_own_writes_json_and_nothing_else(path: Path, work: Wor
     ran = lora_process("resize", path, "-o", work.folder / "out.safetensors", "--rank", "4", "--json")
     assert (ran.code, ran.err) == (0, "")
     assert json.loads(ran.out)["layers_changed"] == 2
+
+
+# -- Ctrl-C ------------------------------------------------------------------------------------------
+
+INTERRUPTED = """
+import signal, sys, time
+from lora_analysis.cli import main
+from lora_analysis.resizing import writing
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs with it ignored
+rewrite, calls = writing.rewrite, []
+def slowly(*arguments):
+    calls.append(1)
+    if len(calls) == 4:  # the file is begun, two layers are in it
+        print("begun", flush=True)
+    time.sleep(0.2)
+    return rewrite(*arguments)
+writing.rewrite = slowly
+sys.argv = ["lora", "resize", *sys.argv[1:], "--rank", "2", "--threads", "1", "--force"]
+main()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals to a child process are different there")
+@pytest.mark.parametrize("exists", [True, False])
+def test_ctrl_c_ends_with_130_soon_and_leaves_what_was_there(exists: bool, work: Work) -> None:
+    arrays: dict[str, np.ndarray] = {}
+    for number in range(60):  # 12 seconds if nothing stopped it
+        arrays |= pair(f"lora_unet_{number}", 20, 24, 8)
+    source, target = work.save(Case(arrays)), work.folder / "out.safetensors"
+    if exists:
+        target.write_bytes(b"old")
+    before = work.names
+    command = [sys.executable, "-c", INTERRUPTED, str(source), "-o", str(target)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    child.stdout.readline()
+    child.send_signal(signal.SIGINT)
+    sent = time.monotonic()
+    _, errors = child.communicate(timeout=20)
+    assert time.monotonic() - sent < 5.0  # 0.2 to 0.4 seconds on a machine that does nothing else
+    assert (child.returncode, errors) == (130, "")
+    assert work.names == before
+    assert not exists or target.read_bytes() == b"old"

@@ -16,7 +16,7 @@ from .check import check
 from .compare import compare
 from .demo import demo
 from .doctor import doctor
-from .exits import exit_code
+from .exits import Exit, exit_code
 from .inspect import inspect
 from .merge import merge
 from .output import complain, emit
@@ -48,6 +48,8 @@ def main() -> None:
     except LoraAnalysisError as error:
         complain(error.message)
         sys.exit(exit_code(error))
+    except KeyboardInterrupt:  # while the command was built: later ones are Typer's
+        sys.exit(Exit.INTERRUPTED)
 
 
 def build_app() -> typer.Typer:
