@@ -55,7 +55,7 @@ MAY_IMPORT = {
     "resizing": BASE | {"formats", "linalg", "delta", "__init__"},
     "resizer": BASE | {"background", "failures", "formats", "resizing", "merging"},
     "merging": BASE | {"failures", "formats", "linalg", "resizing", "__init__"},
-    "spectra": BASE | {"formats", "linalg"},
+    "spectra": BASE | {"formats", "linalg", "resizing", "tables"},
     "comparing": BASE | {"formats", "linalg", "spectra", "tables"},
     "pca": BASE | {"background", "failures", "formats", "linalg", "pca_export", "pca_matrices", "spectra"},
     "pca_export": BASE | {"formats"},

@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # type checkers and editors see ordinary imports
     from .resizer import plan_resize as plan_resize
     from .resizer import resize as resize
     from .spectra.calculation import spectrum as spectrum
+    from .spectra.recommendation import recommend as recommend
     from .spectra.values import Spectrum as Spectrum
 
 _HOME = {
@@ -49,6 +50,7 @@ _HOME = {
     "open": ("formats", "open_adapter"),
     "plan_merge": ("merging.api", "plan_merge"),
     "plan_resize": ("resizer", "plan_resize"),
+    "recommend": ("spectra.recommendation", "recommend"),
     "resize": ("resizer", "resize"),  # no module has this name: importing it would hide the function
     "spectrum": ("spectra.calculation", "spectrum"),  # no module has this name: importing it would hide the function
 }

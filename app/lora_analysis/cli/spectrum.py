@@ -15,6 +15,7 @@ from .memory import keep_freed_memory
 from .output import complain, emit, show, to_json
 
 if TYPE_CHECKING:
+    from ..spectra.recommendation import Recommendation
     from ..spectra.values import Spectrum
 
 SCHEMA = "lora-analysis/spectrum/1"
@@ -27,6 +28,8 @@ class By(StrEnum):
 
     COMPONENT = "component"
     BLOCK = "block"
+    STAGE = "stage"
+    ROLE = "role"
 
 
 def spectrum(
@@ -47,7 +50,17 @@ def spectrum(
             show_default=False,
         ),
     ] = None,
-    by: Annotated[By, typer.Option(help="Summarise per component or per block.")] = By.COMPONENT,
+    by: Annotated[
+        By, typer.Option(help="Summarise per part: stage is down, mid, up; role attention, mlp, conv.")
+    ] = By.COMPONENT,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHECKPOINT",
+            help="The base model: sizes, amplification, alignment and intruder dimensions beside its weights.",
+            show_default=False,
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document, every singular value in it.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="One line of measures per layer, for a spreadsheet.")] = False,
     npz: Annotated[
@@ -68,18 +81,21 @@ def spectrum(
         raise typer.BadParameter("choose one of --json, --csv and --npz")
     if npz is not None:
         _check_npz(npz, path, force=force)
-    found = _calculate(path, layer, threads)
+    found = _calculate(path, layer, base, threads)
     machine = json or csv or npz is not None
     order = sort or (Order.FILE if machine else Order.NORM)
     limit = (None if machine else TABLE_ROWS) if top is None else top or None
     if json:
-        emit(to_json({"schema": SCHEMA, **found.to_dict(order, limit)}))  # one line: a value a line would be 100,000
+        advice = _advice(path, found, layer)
+        document = {"schema": SCHEMA, **found.to_dict(order, limit)}
+        document["recommendation"] = None if advice is None else advice.to_dict()
+        emit(to_json(document))  # one line: a value a line would be 100,000
     elif machine:
         _export(found, order, limit, npz, force=force)
     else:
         from .spectrum_view import spectrum_view
 
-        show(spectrum_view(found, order, limit, per_block=by == By.BLOCK))
+        show(spectrum_view(found, order, limit, by=by.value, advice=_advice(path, found, layer)))
     _complain(found)
     raise typer.Exit(Exit.OK if found.is_complete else Exit.FAILURE)
 
@@ -91,12 +107,21 @@ def _check_npz(target: str, path: str, *, force: bool) -> None:
     check_target(target, [path], overwrite=force, suffixes=(".npz",))
 
 
-def _calculate(path: str, layers: list[str] | None, threads: int | None) -> Spectrum:
+def _advice(path: str, found: Spectrum, layers: list[str] | None) -> Recommendation | None:
+    """A rank to resize to; None where only some layers were asked for, or none has a spectrum."""
+    if layers or not found.layers:
+        return None
+    from ..spectra.recommendation import recommend
+
+    return recommend(path, found)
+
+
+def _calculate(path: str, layers: list[str] | None, base: str | None, threads: int | None) -> Spectrum:
     from ..spectra.calculation import spectrum as calculate
 
     keep_freed_memory()
     with layers_bar(os.path.basename(path)) as progress:
-        return calculate(path, layers=layers, workers=threads, progress=progress)
+        return calculate(path, layers=layers, base=base, workers=threads, progress=progress)
 
 
 def _export(found: Spectrum, order: Order, limit: int | None, npz: str | None, *, force: bool) -> None:

@@ -22,16 +22,19 @@ if TYPE_CHECKING:
     from ..adapter import FloatArray
     from ..spectra.groups import Group
     from ..spectra.order import Order
+    from ..spectra.recommendation import Recommendation
     from ..spectra.values import LayerSpectrum, Spectrum
 
 CURVE_WIDTH = 12
 CURVE_DECADES = 2
 NAME_LIMIT = 200
 _LAYER_HEADINGS = ("rank", "scale", "‖Δ‖", "σ₁", "eff", "stable", "k90", "k95", "k99")
-_GROUP_HEADINGS = ("layers", "‖Δ‖", "energy", "max σ₁", "eff", "stable", "k95", "max k95")
+_GROUP_HEADINGS = ("layers", "‖Δ‖", "energy", "max σ₁", "eff", "stable", "part.", "entropy", "k95", "max k95")
 
 
-def spectrum_view(found: Spectrum, order: Order, limit: int | None, *, per_block: bool = False) -> RenderableType:
+def spectrum_view(
+    found: Spectrum, order: Order, limit: int | None, *, by: str = "component", advice: Recommendation | None = None
+) -> RenderableType:
     """The whole page. ``limit`` is the number of layers to list; summaries are about all of them."""
     from rich.console import Group as Lines
 
@@ -42,8 +45,15 @@ def spectrum_view(found: Spectrum, order: Order, limit: int | None, *, per_block
         if len(layers) < len(found.layers):
             rest = wording.quantity(len(found.layers) - len(layers), "more layer")
             parts.append(shown(f"… {rest}, in order of {order}; --top 0 shows all", "dim"))
-        parts.append(_group_table(found.blocks() if per_block else found.components()))
+        groups = {"component": found.components, "block": found.blocks, "stage": found.stages, "role": found.roles}
+        parts.append(_group_table(groups[by]()))
+        parts += _beside_base(found, layers)
     parts += _skipped(found)
+    if found.dead:
+        parts.append(shown(f"dead: {wording.quantity(len(found.dead), 'layer')} with a delta of zero", "yellow"))
+    if advice is not None:
+        parts.append(shown(advice.statement, "green", limit=300))
+        parts += [shown(f"  {reason}", "dim", limit=300) for reason in advice.reasons if advice.rank is not None]
     if any(layer.has_magnitude for layer in found.layers):
         parts.append(
             shown("DoRA: these are spectra of the delta, before the norms of the merged weight are set", "dim")
@@ -90,10 +100,37 @@ def _group_table(groups: Sequence[Group]) -> Table:
             _number(group.largest),
             f"{group.effective_rank_median:.1f}",
             f"{group.stable_rank_median:.1f}",
+            f"{group.participation_ratio_median:.1f}",
+            f"{group.relative_entropy_median:.2f}",
             f"{group.rank_95_median:g}",
             str(group.rank_95_largest),
         )
     return table
+
+
+def _beside_base(found: Spectrum, layers: Sequence[LayerSpectrum]) -> Iterator[RenderableType]:
+    """Where a checkpoint was given: every figure with what random directions would show behind it."""
+    held = [(layer, layer.base) for layer in layers if layer.base is not None]
+    if held:
+        table = _table("beside the base", ("‖W‖", "‖Δ‖/‖W‖", "amplification", "φ out", "φ in", "intruders", "of"))
+        for layer, base in held:
+            table.add_row(
+                shown(layer.label, limit=NAME_LIMIT),
+                _number(base.base_norm),
+                _optional(base.relative_norm),
+                f"{_optional(base.amplification)} ({_optional(base.chance_amplification)})",
+                f"{_optional(base.alignment_left)} ({_optional(base.chance_left)})",
+                f"{_optional(base.alignment_right)} ({_optional(base.chance_right)})",
+                "" if base.intruders is None else f"{'' if base.is_exact else '≤ '}{base.intruders}",
+                f"{base.compared_with:,}" if base.compared_with else "",
+            )
+        yield table
+    for reason, count in Counter(one.reason for one in found.without_base).most_common():
+        yield shown(f"not beside the base: {wording.quantity(count, 'layer')}: {reason}", "yellow", limit=300)
+
+
+def _optional(value: float | None) -> str:
+    return "" if value is None else _number(value)
 
 
 def _table(first: str, headings: Sequence[str]) -> Table:

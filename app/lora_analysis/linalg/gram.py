@@ -83,6 +83,25 @@ def squared_singular_values(up: FloatArray, down: FloatArray | None) -> Float64A
     return eigenvalues if eigenvalues[0] >= TRUSTED * problem.bound else None
 
 
+class FactorSquares(NamedTuple):
+    """Of a factored product, what its two Gram matrices show at once. float64."""
+
+    singular: Float64Array  # (rank,) squares of the singular values, ascending
+    up: Float64Array  # (rank,) squared lengths of the columns of ``up``
+    down: Float64Array  # (rank,) squared lengths of the rows of ``down``
+
+
+def factor_squares(up: FloatArray, down: FloatArray) -> FactorSquares | None:
+    """As ``squared_singular_values``, with the sizes of both factors along the rank."""
+    problem = _eigenproblem(up, down)
+    if problem is None or problem.root is None or problem.gram_up is None:
+        return None
+    eigenvalues = np.linalg.eigvalsh(problem.matrix)
+    if eigenvalues[0] < TRUSTED * problem.bound:
+        return None
+    return FactorSquares(eigenvalues, problem.gram_up.diagonal(), np.sum(np.square(problem.root), axis=1))
+
+
 def gram_basis(up: FloatArray, down: FloatArray | None, kept: int | None = None) -> GramBasis | None:
     """Eigenvalues and vectors of ``up @ down`` in its rank space; None where they could not be trusted.
 

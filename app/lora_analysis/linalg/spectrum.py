@@ -26,6 +26,8 @@ class SpectrumSummary:
     nuclear_norm: float = 0.0  # Σσ
     effective_rank: float = 0.0  # see effective_rank
     energy_effective_rank: float = 0.0
+    spectral_entropy: float = 0.0  # ln effective_rank, nats
+    relative_entropy: float = 0.0  # spectral_entropy / ln count, 0 to 1; 0 for a single value
     stable_rank: float = 0.0
     participation_ratio: float = 0.0
     rank_90: int = 0  # smallest rank that keeps 90 % of the energy Σσ²
@@ -42,6 +44,8 @@ def summarise(singular_values: Float64Array) -> SpectrumSummary:
     if largest == 0.0:
         return SpectrumSummary(len(singular_values))
     relative = singular_values / largest
+    effective = effective_rank(relative)
+    entropy = max(float(np.log(effective)), 0.0)  # a single value has -0.0 or a rounding below
     return SpectrumSummary(
         count=len(singular_values),
         numerical_rank=int(np.count_nonzero(relative > len(relative) * np.finfo(np.float64).eps)),
@@ -49,7 +53,9 @@ def summarise(singular_values: Float64Array) -> SpectrumSummary:
         smallest_relative=float(relative[-1]),
         frobenius_norm=largest * float(np.linalg.norm(relative)),
         nuclear_norm=largest * float(np.sum(relative)),
-        effective_rank=effective_rank(relative),
+        effective_rank=effective,
+        spectral_entropy=entropy,
+        relative_entropy=entropy / float(np.log(len(relative))) if len(relative) > 1 else 0.0,
         energy_effective_rank=effective_rank(relative**2),
         stable_rank=stable_rank(relative),
         participation_ratio=participation_ratio(relative),

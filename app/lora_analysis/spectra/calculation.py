@@ -20,6 +20,7 @@ def spectrum(
     adapter: str | os.PathLike[str] | Adapter,
     *,
     layers: str | Sequence[str] | None = None,
+    base: str | os.PathLike[str] | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
@@ -27,6 +28,9 @@ def spectrum(
     """Singular values, norms and ranks of every layer's delta, scale included.
 
     ``layers`` is a glob or several, matched against layer names with their case; without one, all layers.
+    ``base`` is the checkpoint the adapter was trained on: every layer that finds its weight there gets ``base``,
+    figures of the delta beside the weight; the others are named in ``Spectrum.without_base``. It takes an SVD of
+    every weight.
     ``workers`` are threads, by default one per core. A path is opened and closed, an open adapter stays open.
 
     A layer that holds NaN, or whose factors do not fit, is among ``skipped`` with the reason and never hides the
@@ -36,15 +40,16 @@ def spectrum(
     UnsafePickleError, ConfigError where the file cannot be opened or read; CancelledError.
     """
     if isinstance(adapter, Adapter):
-        return _spectrum(adapter, layers, workers, progress, cancel)
+        return _spectrum(adapter, layers, base, workers, progress, cancel)
     with open_adapter(adapter) as opened:
-        found = _spectrum(opened, layers, workers, progress, cancel)
+        found = _spectrum(opened, layers, base, workers, progress, cancel)
     return replace(found, path=os.fspath(adapter))  # as asked for: an open folder goes by the name of its weights
 
 
 def _spectrum(
     adapter: Adapter,
     layers: str | Sequence[str] | None,
+    base: str | os.PathLike[str] | None,
     workers: int | None,
     progress: Progress | None,
     cancel: Cancel | None,
@@ -65,7 +70,13 @@ def _spectrum(
         else:
             found.extend(outcome)
     skipped += [layer for name, layer in broken.items() if name in names]
-    return Spectrum(adapter.path, tuple(found), tuple(skipped))
+    if base is None:
+        return Spectrum(adapter.path, tuple(found), tuple(skipped))
+    from .base import beside_base
+
+    report = partial(_report, progress, len(found)) if progress is not None else None
+    compared, without = beside_base(adapter, found, base, workers=workers, progress=report, cancel=cancel)
+    return Spectrum(adapter.path, compared, tuple(skipped), os.fspath(base), without)
 
 
 def _report(progress: Progress, total: int, done: int) -> None:

@@ -18,7 +18,7 @@ from ..errors import OptionError
 from ..formats.atomic import atomic_file
 from ..linalg.spectrum import SpectrumSummary
 from ..text import printable
-from .values import LayerSpectrum
+from .values import EXTRA_MEASURES, LayerSpectrum
 
 Column: TypeAlias = Sequence[str | float | None]
 
@@ -76,6 +76,10 @@ def _columns(layers: Sequence[LayerSpectrum]) -> dict[str, Column]:
     }
     for measure in MEASURES:
         columns[measure] = list(map(attrgetter(f"summary.{measure}"), layers))
+    for measure in EXTRA_MEASURES:
+        columns[measure] = [getattr(layer, measure) for layer in layers]
+    columns["role"] = [layer.role for layer in layers]
+    columns["stage"] = [layer.stage or "" for layer in layers]
     return columns
 
 

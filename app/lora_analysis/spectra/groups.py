@@ -18,15 +18,18 @@ class Group:
     """Layers of one component, or of one of its blocks."""
 
     component: str
-    block: str | None  # None for a whole component, and for its layers outside of blocks
+    block: str | None  # or stage, or role; None for a whole component, and for its layers outside of blocks
     layers: int
     frobenius_norm: float  # √Σ‖Δ‖²
     energy_share: float  # of Σ‖Δ‖² over all layers with a spectrum, 0 to 1
     largest: float  # the largest σ₁
     effective_rank_median: float
     stable_rank_median: float
+    participation_ratio_median: float
+    relative_entropy_median: float
     rank_95_median: float
     rank_95_largest: int
+    dead: int  # layers whose delta is zero
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -53,8 +56,11 @@ def _summary(key: Key, layers: Sequence[LayerSpectrum], whole: float) -> Group:
         largest=max(summary.largest for summary in summaries),
         effective_rank_median=median(summary.effective_rank for summary in summaries),
         stable_rank_median=median(summary.stable_rank for summary in summaries),
+        participation_ratio_median=median(summary.participation_ratio for summary in summaries),
+        relative_entropy_median=median(summary.relative_entropy for summary in summaries),
         rank_95_median=float(median(summary.rank_95 for summary in summaries)),
         rank_95_largest=max(summary.rank_95 for summary in summaries),
+        dead=sum(layer.is_dead for layer in layers),
     )
 
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import sqrt
+from typing import NamedTuple
+
+import numpy as np
 
 from ..adapter import Dense, Finding, Hadamard, Kronecker, Layer, LowRank, Opaque, Stacked, Vector
 from ..errors import FormatError, NonFiniteError, OpaqueUpdateError, ShapeError
 from ..formats.blocks import block_of
-from ..linalg.products import singular_values
+from ..formats.roles import role_of, stage_of
+from ..linalg.factor_spectrum import FactorSizes, measured
+from ..linalg.floors import plateau, rounding_floor
+from ..linalg.inner import matrix_shape
 from ..linalg.spectrum import summarise
 from .values import LayerSpectrum, SkippedLayer
 
@@ -49,13 +56,20 @@ def _read(layer: Layer) -> Outcome:
 
 
 def _of_matrix(layer: Layer, matrix: Matrix, expert: int | None) -> LayerSpectrum:
-    values = singular_values(matrix)
+    values, sizes = measured(matrix)
     values.flags.writeable = False
+    noise = plateau(values, matrix_shape(matrix))
+    rounding = None
+    if sizes is not None:
+        assert isinstance(matrix, LowRank)
+        stored = (matrix.up.dtype.name, matrix.down.dtype.name)
+        rounding = rounding_floor(values, sizes.up, sizes.down, matrix.scale, stored)
+    block, moved = block_of(layer.name), _moved(layer, sizes, matrix)
     return LayerSpectrum(
         name=layer.name,
         expert=expert,
         component=layer.component,
-        block=block_of(layer.name),
+        block=block,
         kind=layer.kind,
         shape=matrix.shape,
         rank=layer.rank,
@@ -63,4 +77,32 @@ def _of_matrix(layer: Layer, matrix: Matrix, expert: int | None) -> LayerSpectru
         has_magnitude=layer.magnitude_axis is not None,
         singular_values=values,
         summary=summarise(values),
+        role=role_of(layer),
+        stage=stage_of(block),
+        noise_floor=noise.level,
+        above_noise=noise.above,
+        rounding_floor=None if rounding is None else rounding.level,
+        above_rounding=None if rounding is None else rounding.above,
+        down_energy=moved.energy,
+        down_moved=moved.ratio,
+        down_moved_chance=moved.chance,
     )
+
+
+class _Moved(NamedTuple):
+    energy: float | None = None
+    ratio: float | None = None
+    chance: float | None = None
+
+
+def _moved(layer: Layer, sizes: FactorSizes | None, matrix: Matrix) -> _Moved:
+    """``‖down‖²`` beside what Kaiming-uniform(√5) gives it, ``rank / 3``; LoRA's usual start, with ``up`` zero.
+
+    Its entries are uniform within ±1/√in, so their squares have mean 1/(3 in) and relative standard deviation √0.8.
+    """
+    if sizes is None or layer.kind != "lora":
+        return _Moved()
+    assert isinstance(matrix, LowRank)
+    energy = float(np.sum(sizes.down))
+    ratio, chance = energy / (matrix.rank / 3), sqrt(0.8 / matrix.down.size)
+    return _Moved(energy, ratio, chance)
