@@ -14,7 +14,7 @@ import lora_analysis as la
 import oracle
 from adapters import CONV, IN, MODULE, OUT, normal, save
 from command import strict_json
-from lora_analysis.comparing.units import Part, units_of
+from lora_analysis.comparing.layer import rows_of
 from lora_analysis.errors import OptionError
 from sources import adapter_of
 
@@ -113,30 +113,37 @@ def test_names_of_two_dialects_meet(tmp_path):
     assert layer.pairs[0, 1].cosine == pytest.approx(1.0)
 
 
-def test_fused_rows_meet_the_layers_of_a_split_adapter():
-    """A module table says which rows of a fused layer are which weight."""
-    rng = np.random.default_rng(0)
-    up, down = rng.standard_normal((18, 4)), rng.standard_normal((4, 10))
-    fused = adapter_of({"lora_unet_qkv.lora_up.weight": up, "lora_unet_qkv.lora_down.weight": down})
-    split = adapter_of(
-        {
-            f"lora_unet_to_{n}.lora_{side}.weight": values
-            for i, n in enumerate("qkv")
-            for side, values in (("up", up[6 * i : 6 * i + 6]), ("down", down))
-        }
-    )
+def flux(dialect: str, up: np.ndarray, down: np.ndarray) -> dict:
+    """One fused qkv as kohya and BFL hold it, or the same delta as diffusers' three layers."""
+    if dialect == "fused":
+        name = "lora_unet_double_blocks_3_img_attn_qkv"
+        return {f"{name}.lora_up.weight": up, f"{name}.lora_down.weight": down}
+    return {
+        f"transformer.transformer_blocks.3.attn.to_{letter}.lora_{side}.weight": values
+        for part, letter in zip(np.split(up, 3), "qkv", strict=True)
+        for side, values in (("B", part), ("A", down))
+    }
 
-    def table(layer, family):
-        if layer.name.endswith("qkv"):
-            return [(f"unet.attn.to_{n}", 6 * i, 6 * i + 6) for i, n in enumerate("qkv")]
-        return [Part(f"unet.attn.{layer.name.removeprefix('lora_unet_')}", 0, 6)]
 
-    units = units_of([fused, split], "sdxl", table)
-    assert [unit.name for unit in units] == ["unet.attn.to_q", "unet.attn.to_k", "unet.attn.to_v"]
-    assert [unit.pieces[0].rows for unit in units] == [(0, 6), (6, 12), (12, 18)]
-    assert [unit.pieces[1].rows for unit in units] == [None] * 3
-    whole = units_of([fused, fused], "sdxl", table)
-    assert [(unit.name, unit.pieces[0].rows) for unit in whole] == [("unet.attn.to_q+to_k+to_v", None)]
+def test_a_fused_layer_meets_the_layers_of_a_split_adapter():
+    up, down = normal(1, 3 * 3072, 4), normal(2, 4, 3072)
+    fused, split = (adapter_of(flux(dialect, up, down)) for dialect in ("fused", "split"))
+    assert fused.base_model.family == split.base_model.family == "flux1"
+    found = la.compare([fused, split])
+    assert [layer.name.rpartition(".")[2] for layer in found.layers] == ["to_q", "to_k", "to_v"]
+    assert [layer.pairs[0, 1].cosine for layer in found.layers] == pytest.approx([1.0] * 3)
+    assert found.cosines[0][1] == pytest.approx(1.0)
+    assert found.norms[0] == pytest.approx(np.linalg.norm(up.astype(np.float64) @ down), rel=1e-6)
+    [layer] = la.compare([fused, fused]).layers
+    assert layer.name.endswith("to_q+to_k+to_v")
+    assert layer.shape == (3 * 3072, 3072)
+
+
+@pytest.mark.parametrize("kind", ["lora", "loha", "lokr", "full"])
+def test_some_rows_of_a_delta_are_those_rows(kind):
+    [layer] = adapter_of(adapters.LINEAR_KINDS[kind](5)).layers.values()
+    whole = la.materialise(layer)
+    np.testing.assert_allclose(la.materialise(rows_of(layer.update(), 3, 7)), whole[3:7], atol=1e-12)
 
 
 # -- lineage -------------------------------------------------------------------------------------------

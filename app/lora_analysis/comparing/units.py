@@ -7,23 +7,13 @@ another as slices of its rows, where the module table of the base model knows bo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from ..adapter import Adapter, Layer
+from ..formats.architectures import Part, canonical_parts
 from ..formats.base_weights import spelled_alike
-
-
-class Part(NamedTuple):
-    """Rows ``[start, stop)`` of a layer's delta are the delta of the base weight ``module``."""
-
-    module: str
-    start: int
-    stop: int
-
-
-Table: TypeAlias = Callable[[Layer, str], Sequence[Part] | None]  # of a layer and a base-model family
 
 
 class Piece(NamedTuple):
@@ -48,29 +38,26 @@ class Unit(NamedTuple):
         return [number for number, piece in enumerate(self.pieces) if piece is not None]
 
 
-def units_of(adapters: Sequence[Adapter], family: str, table: Table | None = None) -> tuple[Unit, ...]:
+def units_of(adapters: Sequence[Adapter], family: str) -> tuple[Unit, ...]:
     """Every base weight that any of the adapters changes, in the order in which they show them."""
     found: dict[str, list[Piece | None]] = {}
-    parts = [_parts_by_layer(adapter, family, table) for adapter in adapters]
+    parts = [_parts_by_layer(adapter, family) for adapter in adapters]
     splits = _to_be_split(parts)
     for number, adapter in enumerate(adapters):
         spelled = _spelled_alike(adapter)
         for name, layer in adapter.layers.items():
             for module, rows in _modules(spelled[name], parts[number].get(name), splits):
-                found.setdefault(module, [None] * len(adapters))[number] = Piece(layer, rows)
+                pieces = found.setdefault(module, [None] * len(adapters))
+                if pieces[number] is not None:  # two layers for one weight: the second is no one's counterpart
+                    pieces = found.setdefault(name, [None] * len(adapters))
+                pieces[number] = Piece(layer, rows)
     return tuple(Unit(module, tuple(pieces)) for module, pieces in found.items())
 
 
-def _parts_by_layer(adapter: Adapter, family: str, table: Table | None) -> dict[str, tuple[Part, ...]]:
-    """The canonical names of the layers that the table knows."""
-    if table is None:
-        return {}
-    known = {}
-    for name, layer in adapter.layers.items():
-        parts = table(layer, family)
-        if parts:
-            known[name] = tuple(Part(*part) for part in parts)
-    return known
+def _parts_by_layer(adapter: Adapter, family: str) -> dict[str, tuple[Part, ...]]:
+    """The base weights of the layers that the module table knows."""
+    found = ((name, canonical_parts(layer, family)) for name, layer in adapter.layers.items())
+    return {name: parts for name, parts in found if parts}
 
 
 def _to_be_split(parts: Sequence[Mapping[str, tuple[Part, ...]]]) -> set[str]:
