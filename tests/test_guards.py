@@ -60,7 +60,8 @@ MAY_IMPORT = {
     "pca": BASE | {"background", "failures", "formats", "linalg", "pca_export", "pca_matrices", "spectra"},
     "pca_export": BASE | {"formats"},
     "pca_matrices": BASE,
-    "cli": BASE | {"formats", "__init__"} | USE_CASES,
+    "server": BASE | {"formats", "__init__"} | USE_CASES,
+    "cli": BASE | {"formats", "server", "__init__"} | USE_CASES,
 }
 HEAVY = {"numpy", "ml_dtypes", "torch", "matplotlib", "seaborn", "sklearn", "scipy", "fastapi", "pydantic", "rich"}
 

@@ -21,6 +21,7 @@ EXTRAS = {
     "hub": ("huggingface_hub",),
     "cloud": ("obstore",),
     "dask": ("distributed",),
+    "auth": ("pwdlib", "argon2"),
 }
 _DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 

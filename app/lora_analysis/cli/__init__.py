@@ -22,6 +22,7 @@ from .merge import merge
 from .output import complain, emit
 from .pca import pca
 from .resize import resize
+from .serve import serve
 from .spectrum import spectrum
 
 __all__ = ["build_app", "main"]
@@ -62,7 +63,7 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(help=_HELP)(_root)
-    for command in (inspect, check, spectrum, pca, compare, resize, merge, demo, doctor, version):
+    for command in (inspect, check, spectrum, pca, compare, resize, merge, serve, demo, doctor, version):
         app.command()(command)
     return app
 

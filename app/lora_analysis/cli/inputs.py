@@ -9,8 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..errors import FileAccessError
-
-ADAPTER_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".gguf")
+from ..formats.discovery import ADAPTER_SUFFIXES, is_adapter_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +45,6 @@ def resolve(arguments: Sequence[str]) -> Inputs:
             found = [argument]
         paths.update(dict.fromkeys(found))
     return Inputs(tuple(paths), many, tuple(skipped))
-
-
-def is_adapter_folder(folder: str) -> bool:
-    """Whether the folder is one adapter: it holds ``adapter_config.json`` or the index of sharded weights."""
-    from ..formats.folder import CONFIG_NAME, WEIGHT_NAMES
-
-    names = (CONFIG_NAME, *(f"{name}.index.json" for name in WEIGHT_NAMES))
-    return any(os.path.lexists(os.path.join(folder, name)) for name in names)
 
 
 def _search(root: str, skipped: list[str]) -> Iterator[str]:

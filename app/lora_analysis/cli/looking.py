@@ -75,7 +75,7 @@ def look(path: str, options: Options, progress: Progress | None = None) -> Outco
         inspection = inspect(path, hash=options.hash, scan_values=options.scan, progress=progress)
         document = inspection.to_dict()
         if options.layers:
-            from .layers import list_layers
+            from ..inspection.layer_list import list_layers
 
             document["layers"] = list_layers(path)
     except LoraAnalysisError as error:

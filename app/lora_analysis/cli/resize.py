@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from ..errors import LoraAnalysisError, OptionError
+from ..formats.discovery import is_adapter_folder
 from ..json_ready import encodable
 from .exits import Exit, code_for_many, exit_code
-from .inputs import Inputs, is_adapter_folder, resolve
+from .inputs import Inputs, resolve
 from .layers_bar import layers_bar
 from .memory import keep_freed_memory
 from .output import complain, emit, emit_json, show, shown

@@ -1,0 +1,1 @@
+"""Who may ask: credentials, sessions, and the gate that every request passes."""

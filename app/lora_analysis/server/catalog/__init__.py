@@ -1,0 +1,1 @@
+"""What the roots hold, in SQLite: found by a scan of headers, asked by id."""

@@ -1,0 +1,87 @@
+"""Jobs that answer a question about adapters and write nothing but the answer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from .context import Work
+
+SPECTRA_SCHEMA = "lora-analysis/spectra/1"
+
+
+def inspect_headers(work: Work) -> dict[str, Any]:
+    """The inspection, for adapters whose own is too large for the catalog."""
+    from ...metadata import inspect
+
+    work.leave(inspect(work.path_of(work.params["adapter"]), cancel=work.cancelled).to_dict())
+    return {}
+
+
+def verify(work: Work) -> dict[str, Any]:
+    """Read the whole file: digests, and every value for NaN and infinity."""
+    from ...metadata import inspect
+
+    path = work.path_of(work.params["adapter"])
+    found = inspect(path, hash=True, scan_values=True, progress=work.progress("bytes"), cancel=work.cancelled)
+    document = found.to_dict()
+    work.leave(document)
+    return {"is_valid": found.is_valid, "findings": len(found.findings)}
+
+
+def layers(work: Work) -> dict[str, Any]:
+    from ...inspection.layer_list import list_layers
+
+    found = list_layers(work.path_of(work.params["adapter"]))
+    work.leave({"adapter": work.params["adapter"], "layers": found})
+    return {"layers": len(found)}
+
+
+def spectra(work: Work) -> dict[str, Any]:
+    """Every singular value, as :func:`pack_spectra` lays them out."""
+    from ...spectra.calculation import spectrum
+
+    adapter = work.params["adapter"]
+    found = spectrum(work.path_of(adapter), progress=work.progress("layers"), cancel=work.cancelled)
+    document = found.to_dict()
+    work.leave_bytes(pack_spectra(adapter, document))
+    return {"layers": len(found.layers), "skipped": len(found.skipped)}
+
+
+def pack_spectra(adapter: str, document: dict[str, Any]) -> bytes:
+    """The spectra as they travel to the page: a header in JSON, then all values as little-endian float32.
+
+    Bytes 0-7: the length of the header, unsigned, little-endian; it includes the spaces that end the header at a
+    multiple of 8. Each layer's values begin at its ``offset`` (a number of values, not bytes) and are ``count``.
+    """
+    import numpy as np
+
+    offset, values = 0, []
+    for layer in document["layers"]:
+        sigma = np.asarray(layer.pop("singular_values"), np.float64)
+        layer["offset"], layer["count"] = offset, len(sigma)
+        offset += len(sigma)
+        values.append(sigma)
+    header = {**document, "schema": SPECTRA_SCHEMA, "adapter": adapter, "values": offset}
+    header.pop("path", None)
+    text = json.dumps(header, allow_nan=False).encode()
+    text += b" " * (-len(text) % 8)
+    data = np.concatenate(values) if values else np.zeros(0)
+    return len(text).to_bytes(8, "little") + text + data.astype("<f4").tobytes()
+
+
+def compare_adapters(work: Work) -> dict[str, Any]:
+    from ...comparing.calculation import compare
+
+    adapters = work.params["adapters"]
+    found = compare(
+        [work.path_of(adapter) for adapter in adapters],
+        layers=work.params.get("layers"),
+        progress=work.progress("layers"),
+        cancel=work.cancelled,
+    )
+    document = found.to_dict()
+    for place, adapter in zip(document["adapters"], adapters, strict=True):
+        place["id"] = adapter
+    work.leave(document)
+    return {"layers": len(found.layers)}

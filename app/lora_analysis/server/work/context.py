@@ -1,0 +1,90 @@
+"""What a job can do: find its adapters, tell how far it is, hear that it should stop, leave a result."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ...errors import FileAccessError
+from ...json_ready import json_ready
+from ..catalog.scan import add_item
+from ..catalog.store import Catalog
+from ..roots import Root, resolve_within
+
+Send = Callable[[dict[str, Any]], None]
+
+
+class Work:
+    """One job in a worker process, whose working directory is the folder with a link per root."""
+
+    def __init__(
+        self,
+        params: Mapping[str, Any],
+        *,
+        roots: Sequence[Root],
+        catalog: Catalog,
+        result: str,
+        send: Send,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self.params = params
+        self.roots = roots
+        self.catalog = catalog
+        self.cancelled = cancelled
+        self.outputs: list[str] = []
+        self._result = result
+        self._send = send
+
+    def path_of(self, adapter: str) -> str:
+        """``label/inside/the/root`` of an adapter, which is all that any message will say of where it is.
+
+        Raises: FileAccessError where it is unknown, gone, or would lead out of its root.
+        """
+        found = self.catalog.location(adapter)
+        root = None if found is None else self._root(found.root)
+        if found is None or root is None:
+            raise FileAccessError("this adapter is not in the library any more")
+        resolve_within(root, found.path)
+        return f"{root.label}/{found.path}"
+
+    def output_path(self, name: str) -> str:
+        """Where to write an output of that name, which has no folders."""
+        return f"{self.output_root().label}/{name}"
+
+    def output_root(self) -> Root:
+        return next(root for root in self.roots if root.kind == "outputs")
+
+    def _root(self, wanted: str) -> Root | None:
+        return next((root for root in self.roots if root.id == wanted), None)
+
+    def catalogue(self, root: Root, path: str) -> str | None:
+        """Put what was written into the catalog. Returns: its id."""
+        item = add_item(self.catalog, root, root.label, path)
+        if item is not None:
+            self.outputs.append(item)
+        return item
+
+    def progress(self, unit: str) -> Callable[[int, int], None]:
+        """A progress function that counts in ``unit``."""
+
+        def report(done: int, total: int) -> None:
+            self._send({"progress": [done, total, unit]})
+
+        return report
+
+    def note(self, text: str) -> None:
+        """Add a line to the job's log."""
+        self._send({"note": text})
+
+    def leave(self, document: Mapping[str, Any]) -> None:
+        """The result: one strict JSON document."""
+        self.leave_bytes(json.dumps(json_ready(document), allow_nan=False).encode())
+
+    def leave_bytes(self, data: bytes) -> None:
+        """The result, whole or not at all."""
+        temporary = f"{self._result}.tmp"
+        with open(temporary, "wb") as file:
+            file.write(data)
+        os.replace(temporary, self._result)

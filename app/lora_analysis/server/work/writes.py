@@ -1,0 +1,54 @@
+"""Jobs that write a new adapter. Each writes whole or not at all, and never over a file that exists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .context import Work
+
+
+def resize(work: Work) -> dict[str, Any]:
+    from ...resizer import resize as write
+
+    report = write(
+        work.path_of(work.params["adapter"]),
+        work.output_path(work.params["output"]),
+        progress=work.progress("bytes"),
+        cancel=work.cancelled,
+        **work.params["options"],
+    )
+    plan = report.plan
+    summary = {
+        "layers_total": len(plan.layers),
+        "layers_changed": len(plan.changed),
+        "relative_error": report.relative_error,
+        "size_before": plan.size_before,
+        "size_after": report.written.size,
+    }
+    return _conclude(work, report.to_dict(), summary)
+
+
+def merge(work: Work) -> dict[str, Any]:
+    from ...merging.api import merge as write
+
+    inputs = work.params["inputs"]
+    report = write(
+        [work.path_of(one["adapter"]) for one in inputs],
+        [one["weight"] for one in inputs],
+        work.output_path(work.params["output"]),
+        progress=work.progress("bytes"),
+        cancel=work.cancelled,
+        **work.params["options"],
+    )
+    summary = {
+        "layers_total": len(report.layers),
+        "relative_error": report.relative_error,
+        "size_after": report.written.size,
+    }
+    return _conclude(work, report.to_dict(), summary)
+
+
+def _conclude(work: Work, report: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:
+    item = work.catalogue(work.output_root(), work.params["output"])
+    work.leave({**report, "adapter": item})
+    return {**summary, "adapter": item}
