@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from math import prod
@@ -24,13 +24,17 @@ if TYPE_CHECKING:
 _PLAIN_ROLES = frozenset({"down", "up", "alpha", "up_bias", "bias"})
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Run:
     """One merge while it is planned and carried out: the options, and what comes to light on the way."""
 
     options: MergeOptions
     thresholds: Thresholds
     observations: dict[str, Observation]  # filled when a layer's values are calculated
+    # For ``lookahead.py``: inputs and ranks of the layers that may be summed in float32, and sums that wait.
+    ahead: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    is_written: bool = False  # nothing but writing reads the layers from now on
+    ready: dict[str, LowRank] = field(default_factory=dict)
 
 
 def merged_factors(shares: Sequence[Share], dialect: str, run: Run) -> tuple[Layer, Spelling, tuple[int, ...]]:
@@ -60,6 +64,9 @@ def merged_factors(shares: Sequence[Share], dialect: str, run: Run) -> tuple[Lay
     if run.options.how.entries is not None and not _is_left_alone(run.options, len(ranks)):
         numbers = dict.fromkeys(share.input for share in shares)
         run.thresholds.expect(home.name, numbers, partial(tasks_of, home.name, shares, kernel))
+    is_truncated = run.options.truncation is not None or run.options.how.rank == "largest"
+    if run.options.is_plain_sum and is_truncated and not home.experts:
+        run.ahead[home.name] = tuple(dict.fromkeys(share.input for share in shares)), ranks
     return layer, spelling, ranks
 
 
@@ -113,7 +120,14 @@ def _spelling(shares: Sequence[Share], dialect: str) -> tuple[Spelling, Layer]:
 
 def _load(name: str, shares: Sequence[Share], kernel: tuple[int, ...], size: int, run: Run) -> LowRank | Stacked:
     """The merged delta. What is seen on the way goes into the run's observations."""
+    waiting = run.ready.pop(name, None)
+    if waiting is not None:
+        return waiting
     layers = tasks_of(name, shares, kernel)
+    if name in run.ahead and run.is_written:
+        summed = _float32_sum(layers[0], run.options.settings["lambda"])
+        if summed is not None:
+            return summed
     made = [_merge(layer, size, run) for layer in layers]
     run.observations[name] = _observed(layers, made)
     if not any(share.layer.experts for share in shares):
@@ -130,6 +144,13 @@ def _merge(layer: LayerTasks, size: int, run: Run) -> Merged:
 
         return plain_sum(Request(layer, options.settings, size))
     return merge_matrix(options.how, Request(layer, options.settings, size, run.thresholds.by_input))
+
+
+def _float32_sum(layer: LayerTasks, factor: float) -> LowRank | None:
+    from ..linalg.combine import Term
+    from ..linalg.sums import float32_sum
+
+    return float32_sum([Term(factor * task.weight, task.delta) for task in layer.tasks], layer.kernel)
 
 
 def tasks_of(name: str, shares: Sequence[Share], kernel: tuple[int, ...]) -> list[LayerTasks]:

@@ -17,6 +17,7 @@ from ..resizing.provenance import data_sha256
 from ..resizing.writing import check_output, write_resize
 from .elements import measure_rounding
 from .header import output_metadata
+from .lookahead import Lookahead
 from .observations import with_missing
 from .plan import MergePlan
 from .summed import SummedLayer
@@ -73,7 +74,9 @@ def write_merge(
     hashed = partial(data_sha256, cancel=cancel or (lambda: False))
     digests = list(map_layers(hashed, sources, workers=workers, cancel=cancel))
     metadata = output_metadata(plan.inputs, plan.options, plan.layers, digests)
-    rewriting = replace(plan.rewriting, metadata=metadata)
+    plan.run.is_written = True
+    ahead = Lookahead(plan.rewriting.adapter, plan.rewriting.layers, plan.run)
+    rewriting = replace(plan.rewriting, metadata=metadata, decompositions=ahead)
     done = write_resize(
         rewriting, target, overwrite=overwrite, workers=workers, progress=progress, cancel=cancel
     )  # fmt: skip

@@ -1,0 +1,85 @@
+"""A sum of factored deltas that will be truncated: factors side by side in float32, and what its Gram matrices tell.
+
+The blocks of the two Gram matrices of a sum hold the inner products of its terms, ``<Δᵢ, Δⱼ> = Σ Guᵢⱼ ∘ Gdᵢⱼ``, and the
+whole of them its singular values. So one pass over the factors gives both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..adapter import LowRank
+from .combine import Term
+from .decomposition import Decomposition
+from .floats import Float64Array, widen
+from .gram import TRUSTED, gram
+
+_TRACES = (1e-120, 1e120)  # outside, products of two Gram matrices could over- or underflow
+_RANGE = (1e-12, 1e12)  # of singular values and maps: squares of rounding errors then stay within float32
+
+
+class SumAnalysis(NamedTuple):
+    """What the Gram matrices of a sum tell."""
+
+    inner_products: Float64Array  # (terms, terms) of the weighted deltas
+    decomposition: Decomposition | None  # None where another route has to be taken
+
+
+def float32_sum(terms: Sequence[Term], kernel: tuple[int, ...] = ()) -> LowRank | None:
+    """``Σ weight · delta`` as one product of scale 1, its factors rounded to float32.
+
+    A coefficient times a stored value moves by at most 2⁻²⁴ of itself; truncating and storing move more. None where a
+    term is not a plain pair of factors or is stored in float64: then ``combine.weighted_sum`` is the sum.
+    """
+    parts = []
+    for weight, update in terms:
+        if not isinstance(update, LowRank) or update.core is not None:
+            return None
+        if np.float64 in (update.up.dtype, update.down.dtype):
+            return None
+        parts.append((np.float32(weight * update.scale), update))
+    rank = sum(part.rank for _, part in parts)
+    first = parts[0][1]
+    up, down = np.empty((first.up.shape[0], rank), np.float32), np.empty((rank, first.down.shape[1]), np.float32)
+    start = 0
+    for factor, part in parts:
+        columns = slice(start, start + part.rank)
+        np.multiply(widen(part.up, "float32"), factor, out=up[:, columns])
+        widen(part.down, "float32", out=down[columns])
+        start += part.rank
+    return LowRank(up, down, 1.0, kernel)
+
+
+def analyse_sum(summed: LowRank, ranks: Sequence[int]) -> SumAnalysis:
+    """Inner products of the terms and, where the factors allow, the decomposition of the sum.
+
+    ``ranks``: of the terms, in the order of the columns of ``up``.
+    """
+    gram_up, gram_down = gram(summed.up.T), gram(summed.down)
+    borders = np.concatenate([[0], np.cumsum(ranks)[:-1]])
+    joint = np.add.reduceat(np.add.reduceat(gram_up * gram_down, borders, axis=0), borders, axis=1)
+    return SumAnalysis(joint, _decomposition(summed, gram_up, gram_down))
+
+
+def _decomposition(summed: LowRank, gram_up: Float64Array, gram_down: Float64Array) -> Decomposition | None:
+    """As ``decomposition.decompose``, from Gram matrices that are there."""
+    if summed.rank >= min(summed.up.shape[0], summed.down.shape[1]):
+        return None
+    if not all(_TRACES[0] <= float(np.trace(matrix)) <= _TRACES[1] for matrix in (gram_up, gram_down)):
+        return None
+    try:
+        lower = np.linalg.cholesky(gram_down)
+    except np.linalg.LinAlgError:
+        return None
+    eigenvalues, vectors = np.linalg.eigh(lower.T @ gram_up @ lower)
+    if eigenvalues[0] < TRUSTED * float(np.linalg.norm(gram_up) * np.linalg.norm(gram_down)):
+        return None
+    values = np.sqrt(eigenvalues[::-1])
+    columns = lower @ vectors[:, ::-1]
+    left, right = columns / np.sqrt(values), columns.T @ gram_up * (np.sqrt(values) / values**2)[:, None]
+    if not all(_RANGE[0] < float(np.abs(array).max()) < _RANGE[1] for array in (values, left, right)):
+        return None
+    return Decomposition(values, left.astype(np.float32), right.astype(np.float32))

@@ -1,0 +1,50 @@
+"""Plain sums that are truncated: one pass over the factors says how far the inputs agree, and how to truncate them.
+
+The writer asks for a layer's decomposition and then for its delta. Both come from here, so that the delta is calculated
+once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from ..adapter import Adapter, LowRank
+from ..resizing.plan import LayerPlan
+from .observations import Observation
+from .storage import naming
+
+if TYPE_CHECKING:
+    from ..resizing.calculation import Decompositions
+    from .factored import Run
+
+
+class Lookahead(Mapping[str, "Decompositions"]):
+    """Decompositions of the layers of a plan, calculated when they are asked for."""
+
+    def __init__(self, adapter: Adapter, layers: Mapping[str, LayerPlan], run: Run) -> None:
+        self._adapter = adapter
+        self._run = run
+        self._names = {name: None for name, plan in layers.items() if plan.action == "truncate" and name in run.ahead}
+
+    def __getitem__(self, name: str) -> Decompositions:
+        if name not in self._names:
+            raise KeyError(name)
+        from ..linalg.sums import analyse_sum
+
+        numbers, ranks = self._run.ahead[name]
+        with naming(name):
+            summed = self._adapter.layers[name].update()
+        if not isinstance(summed, LowRank) or summed.up.dtype != "float32":
+            return (None,)
+        found = analyse_sum(summed, ranks)
+        gram = found.inner_products if len(numbers) > 1 else None
+        self._run.observations[name] = Observation(numbers, gram, 0.0)
+        self._run.ready[name] = summed
+        return (found.decomposition,)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
