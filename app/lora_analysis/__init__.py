@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # type checkers and editors see ordinary imports
     from .formats import open_adapter as open  # noqa: A004, F401  a public name of the package, as in gzip.open
     from .merging.api import merge as merge
     from .merging.api import plan_merge as plan_merge
+    from .merging.api import repeat_merge as repeat_merge
     from .metadata import LoraMetadataExtractor as LoraMetadataExtractor
     from .metadata import inspect as inspect
     from .pca import LoraPcaAnalyzer as LoraPcaAnalyzer
@@ -51,6 +52,7 @@ _HOME = {
     "plan_merge": ("merging.api", "plan_merge"),
     "plan_resize": ("resizer", "plan_resize"),
     "recommend": ("spectra.recommendation", "recommend"),
+    "repeat_merge": ("merging.api", "repeat_merge"),
     "resize": ("resizer", "resize"),  # no module has this name: importing it would hide the function
     "spectrum": ("spectra.calculation", "spectrum"),  # no module has this name: importing it would hide the function
 }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
 
 SCHEMA = "lora-analysis/merge/1"
 METHODS_SCHEMA = "lora-analysis/merge-methods/1"
+
+
+class HeaderPolicy(StrEnum):
+    """``--metadata``."""
+
+    FRESH = "fresh"
+    FIRST = "first"
+    UNION = "union"
+    FULL = "full"
 
 
 class Weighted(NamedTuple):
@@ -89,6 +99,13 @@ def merge(
         bool | None,
         typer.Option("--normalize/--no-normalize", help="Divide the weights by their sum. [default: yes]"),
     ] = None,
+    metadata: Annotated[
+        HeaderPolicy, typer.Option(help="Header: fresh, first, union (of tag counts), full (all headers).")
+    ] = HeaderPolicy.FRESH,
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", metavar="MERGED", help="Repeat the merge that made this file.", show_default=False),
+    ] = None,
     dtype: Annotated[
         StoredType, typer.Option(help="Type of stored values; keep: the most precise of a layer's holders.")
     ] = StoredType.KEEP,
@@ -110,11 +127,11 @@ def merge(
     A weight is 1 unless you say. Exact unless one of --rank, --energy, --size and --error asks for less; then the
     best approximation.
     """
-    from ..merging.options import merge_options
+    from ..merging.options import MergeOptions, merge_options
 
     if list_methods:
         _list_methods(json)
-    if not adapters:
+    if not adapters and from_ is None:
         raise typer.BadParameter("name the adapters to merge")
     if output is None and not dry_run:
         raise typer.BadParameter("name the output with -o OUT, or ask for --dry-run")
@@ -125,6 +142,7 @@ def merge(
         error=error,
         normalize=normalize,
         dtype=dtype.value,
+        metadata=metadata.value,
         method=method,
         density=density,
         epsilon=epsilon,
@@ -141,8 +159,12 @@ def merge(
         allow_disjoint=allow_disjoint,
         drop_unsupported=drop_unsupported,
     )
-    weighted = [parse_weighted(argument) for argument in adapters]
-    factors = parse_layer_weights(layer_weights or [], len(weighted))
+    weighted = [parse_weighted(argument) for argument in adapters or ()]
+    factors: list[Any] = list(parse_layer_weights(layer_weights or [], len(weighted)))
+    if from_ is not None:
+        if options != MergeOptions(words={}) or layer_weights or any(weight != 1 for _, weight in weighted):
+            raise OptionError("--from repeats a merge as it was: it takes paths, -o, --force and --dry-run")
+        weighted, factors, options = _recipe(from_, [path for path, _ in weighted])
     result = _run(weighted, factors, options, output, dry_run=dry_run, force=force, threads=threads)
     if json:
         emit_json({"schema": SCHEMA, **result.to_dict(), "dry_run": dry_run})
@@ -168,6 +190,19 @@ def parse_weighted(argument: str) -> Weighted:
         if os.path.lexists(path):
             raise OptionError(f"{argument}: {text!r} is no weight; write {path}:0.7") from None
         return Weighted(argument, 1.0)
+
+
+def _recipe(merged: str, given: list[str]) -> tuple[list[Weighted], list[Any], MergeOptions]:
+    """Inputs, layer weights and options of the merge that made a file."""
+    from ..formats import open_adapter
+    from ..merging.recipe import find_inputs, read_recipe
+
+    with open_adapter(merged, lenient_metadata=True) as adapter:
+        recipe = read_recipe(adapter)
+    folders = dict.fromkeys((os.path.dirname(os.path.abspath(merged)), os.getcwd()))
+    found = find_inputs(recipe, given, folders)
+    weighted = [Weighted(os.fspath(path), weight) for path, weight in zip(found, recipe.weights, strict=True)]
+    return weighted, recipe.layer_weights, recipe.merge_options()
 
 
 def parse_layer_weights(arguments: list[str], count: int) -> list[str | None]:
@@ -198,7 +233,7 @@ def _list_methods(json: bool) -> None:
 
 def _run(
     weighted: list[Weighted],
-    factors: list[str | None],
+    factors: list[Any],
     options: MergeOptions,
     output: str | None,
     *,

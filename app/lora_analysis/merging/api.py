@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from ..adapter import Adapter
@@ -15,6 +16,7 @@ from ..json_ready import encodable, json_ready
 from .options import merge_options
 from .plan import MergePlan
 from .planning import plan_merge as plan_with_options
+from .recipe import find_inputs, read_recipe
 from .writing import MergeReport, write_merge
 
 logger = logging.getLogger(__name__)
@@ -74,6 +76,34 @@ def merge(
             adapters, weights, options, layer_weights=layer_weights, predict=False, workers=workers, cancel=cancel
         )
         return write_merge(plan, output, overwrite=overwrite, workers=workers, progress=progress, cancel=cancel)
+
+
+def repeat_merge(
+    merged: PathLike,
+    output: PathLike,
+    paths: Sequence[PathLike] = (),
+    *,
+    overwrite: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+) -> MergeReport:
+    """Make a merged adapter again, by the recipe in its header.
+
+    Inputs are looked for among ``paths``, and by their names beside ``merged`` and in the current folder; each must
+    have the data that was merged then. With the same version the result has the same bytes.
+
+    Raises: OptionError where there is no recipe, or an input is missing or has changed; otherwise as :func:`merge`.
+    """
+    with open_adapter(merged, lenient_metadata=True) as adapter:
+        recipe = read_recipe(adapter)
+    beside = Path(merged).resolve().parent
+    found = find_inputs(recipe, paths, dict.fromkeys((beside, Path.cwd())), cancel=cancel)
+    return merge(
+        found, recipe.weights, output,
+        layer_weights=recipe.layer_weights, overwrite=overwrite,
+        workers=workers, progress=progress, cancel=cancel, **recipe.options,
+    )  # fmt: skip
 
 
 def merge_loras(

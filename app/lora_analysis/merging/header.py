@@ -1,4 +1,4 @@
-"""The header of a merged adapter: made anew, with what is true of all inputs kept."""
+"""The header of a merged adapter: made anew, with what is true of all inputs kept, and what a policy takes over."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from ..resizing.plan import LayerPlan
 from ..resizing.provenance import HISTORY_KEY
 from .inputs import MergeInput
 from .options import MergeOptions
+from .policies import inherited
+from .recipe import RECIPE_KEY, recipe_text
 
 UNKNOWN_DIGEST = "?" * 64  # stands in a plan's header for a digest of an input, which only writing needs
 # What the header says about the base model and the container, for loaders that read it.
@@ -34,7 +36,8 @@ def output_metadata(
 ) -> dict[str, str]:
     """The output's header metadata. Without ``digests`` of the inputs' data, a text of their length stands there."""
     stated = [item.adapter.metadata for item in inputs]
-    metadata = {key: value for key in _KEPT_WHERE_EQUAL if (value := _common_text(stated, key)) is not None}
+    metadata = inherited(inputs, options.metadata)
+    metadata |= {key: value for key in _KEPT_WHERE_EQUAL if (value := _common_text(stated, key)) is not None}
     module = _network_module(inputs, layers.values())
     if module is not None:
         metadata["ss_network_module"] = module
@@ -45,7 +48,11 @@ def output_metadata(
     for key in ("sshs_model_hash", "sshs_legacy_hash"):
         metadata[key] = PLACEHOLDERS[key]
     metadata[OPERATION_KEY] = options.method
-    metadata[HISTORY_KEY] = dumps([_record(inputs, options, digests or [UNKNOWN_DIGEST] * len(inputs))])
+    known = digests or [UNKNOWN_DIGEST] * len(inputs)
+    metadata[HISTORY_KEY] = dumps([_record(inputs, options, known)])
+    recipe = recipe_text(inputs, options, known)
+    if recipe is not None:
+        metadata[RECIPE_KEY] = recipe
     return metadata
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from math import prod
 from typing import Any, NamedTuple, TypeAlias
 
@@ -54,7 +55,7 @@ def match_layers(inputs: Sequence[MergeInput], options: MergeOptions) -> Matched
         _require_common_layers(inputs, union)
     silent = list(_left_out(union, _adds_nothing))
     acting = _without(union, silent)
-    unsupported = list(_left_out(acting, _unsupported))
+    unsupported = list(_left_out(acting, partial(_unsupported, options)))
     if unsupported and not options.drop_unsupported:
         raise OpaqueUpdateError(_refusal(inputs, unsupported))
     summed = _without(acting, unsupported)
@@ -62,6 +63,8 @@ def match_layers(inputs: Sequence[MergeInput], options: MergeOptions) -> Matched
     if not summed:
         raise UnknownDialectError(f"nothing is left to merge; e.g. {dropped[0].name}: {dropped[0].reason}")
     _require_equal_shapes(inputs, summed)
+    if options.how.stored_factors == "equal":
+        _require_equal_ranks(inputs, summed, options)
     return Matched(summed, dropped, tuple(notes))
 
 
@@ -142,16 +145,34 @@ def _require_common_layers(inputs: Sequence[MergeInput], union: _Layers) -> None
 # -- layers ------------------------------------------------------------------------------------------
 
 
-def _unsupported(share: Share) -> str | None:
+def _unsupported(options: MergeOptions, share: Share) -> str | None:
     """Why a layer changes the model, but not by adding a delta that the file alone defines and factors can hold."""
     layer = share.layer
     if layer.opaque is not None:
         return layer.opaque
     if _SPARSE in layer.keys:
         return "a sparse residual lies beside the factors and cannot be factored"
+    if options.how.stored_factors and not _is_plain_pair(share):
+        return f"{options.method} adds stored factors and needs a plain LoRA pair"
     if is_grouped_convolution(layer, share.adapter.source.tensors):
         return "loaders of a grouped convolution expect block-diagonal factors"
     return None
+
+
+def _is_plain_pair(share: Share) -> bool:
+    layer = share.layer
+    is_vector = layer.shape is not None and len(layer.shape) < 2
+    return is_vector or (layer.kind == "lora" and "mid" not in layer.keys and not layer.experts and not share.moves)
+
+
+def _require_equal_ranks(inputs: Sequence[MergeInput], layers: _Layers, options: MergeOptions) -> None:
+    for name, shares in layers.items():
+        if len({share.layer.rank for share in shares}) > 1:
+            first, second = shares[0], next(share for share in shares if share.layer.rank != shares[0].layer.rank)
+            raise OpaqueUpdateError(
+                f"{name}: {options.method} adds factors, which must be of one rank; it is {first.layer.rank} in "
+                f"{inputs[first.input].name} and {second.layer.rank} in {inputs[second.input].name}"
+            )
 
 
 def _refusal(inputs: Sequence[MergeInput], dropped: Sequence[Dropped]) -> str:

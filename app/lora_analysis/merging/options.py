@@ -89,7 +89,8 @@ class MergeOptions:
         ranks = {} if self.truncation is None else self.truncation.to_dict()
         stated = {key: value for key, value in ranks.items() if key not in ("method", "dtype", "alpha")}
         stated |= {"method": self.method, "normalize": self.normalizes, "dtype": self.dtype}
-        stated |= {"parameters": _with_a_say(self.settings)} if not self.is_plain_sum or self.parameters else {}
+        if not self.is_plain_sum or self.settings["lambda"] != 1:
+            stated["parameters"] = _with_a_say(self.settings)
         if self.metadata != "fresh":
             stated["metadata"] = self.metadata
         return stated | ({"drop_unsupported": True} if self.drop_unsupported else {})
