@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..adapter import Dense, Layer, Update, Vector
-from ..errors import OptionError
 from ..formats.encoding import encode
 from .inputs import Share
+from .meeting import Home
 from .methods.method import Vectors
 from .options import MergeOptions
 from .storage import with_name
@@ -30,41 +30,48 @@ def is_summed_by_elements(shares: Sequence[Share], *, keep_differences: bool) ->
 
 
 def merged_elements(
-    shares: Sequence[Share], dtype: str, options: MergeOptions
+    shares: Sequence[Share], dtype: str, options: MergeOptions, where: Home | None = None
 ) -> tuple[Layer, dict[str, Calculated | Carried]]:
     """The layer and its tensor."""
-    first = shares[0].layer
+    first = next((share for share in shares if not share.moves), shares[0]).layer
+    home = first if where is None else where.layer
+    shape = max((share.shape for share in shares), key=len)
     role, key = next((role, key) for role, key in first.keys.items() if first.kind == "bias" or role not in _BIAS_ROLES)
+    key = _renamed(key, first.name, home.name)
     terms = [_Term(share, share.layer.update) for share in shares]
-    make = partial(with_name, first.name, partial(_merge, first.name, terms, options))
+    make = partial(with_name, home.name, partial(_merge, home.name, terms, options))
     kind = Dense if first.kind == "full" else Vector
     layer = Layer(
-        name=first.name,
+        name=home.name,
         kind=first.kind,
         keys={role: key},
-        shape=first.shape,
+        shape=shape,
         component=first.component,
         load=lambda: kind(make()),
     )
-    return layer, {key: Calculated(dtype, first.shape or (), make)}
+    return layer, {key: Calculated(dtype, shape, make)}
 
 
-def merged_bias(shares: Sequence[Share], dtype: str, options: MergeOptions) -> dict[str, Calculated | Carried]:
-    """The difference of the bias beside a layer's weight, under the name it has in its first holder."""
+def merged_bias(
+    shares: Sequence[Share], dtype: str, options: MergeOptions, name: str
+) -> dict[str, Calculated | Carried]:
+    """The difference of the bias beside a layer's weight, under the name it has in its first holder, or would have."""
     if all(share.layer.kind == "bias" for share in shares):
         return {}  # then it is the layer itself
     found = [(key, share) for share in shares for role, key in share.layer.keys.items() if role in _BIAS_ROLES]
     if not found:
         return {}
-    whole = [item for item in found if not item[1].moves]
-    if not whole:
-        raise OptionError(
-            f"{found[0][0]}: the bias of a fused weight has no name in the split one; convert the adapter first"
-        )
-    key, first = whole[0]
+    stored, first = min(found, key=lambda item: bool(item[1].moves))
+    key = _renamed(stored, first.layer.name, name)
+    shape = (first.rows,) if first.moves else first.adapter.source.tensors[stored].shape
     terms = [_Term(share, share.layer.update if share.layer.kind == "bias" else share.layer.bias) for _, share in found]
-    make = partial(with_name, first.layer.name, partial(_merge, key, terms, options))
-    return {key: Calculated(dtype, first.adapter.source.tensors[key].shape, make)}
+    make = partial(with_name, name, partial(_merge, key, terms, options))
+    return {key: Calculated(dtype, shape, make)}
+
+
+def _renamed(key: str, old: str, new: str) -> str:
+    """A tensor's name with its module called otherwise."""
+    return new + key[len(old) :] if key.startswith(old) else key
 
 
 def measure_rounding(exact: Update, dtype: str) -> tuple[float, float]:

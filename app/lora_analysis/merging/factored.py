@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..adapter import Layer, LowRank, Stacked
 from ..formats.spelling import Spelling, spelling_of
 from .inputs import Share
-from .matching import sum_shape
+from .meeting import Home
 from .methods.method import Merged, Request, SizeRequest
 from .observations import Observation
 from .options import MergeOptions
@@ -37,13 +37,15 @@ class Run:
     ready: dict[str, LowRank] = field(default_factory=dict)
 
 
-def merged_factors(shares: Sequence[Share], dialect: str, run: Run) -> tuple[Layer, Spelling, tuple[int, ...]]:
+def merged_factors(
+    shares: Sequence[Share], dialect: str, run: Run, where: Home | None = None
+) -> tuple[Layer, Spelling, tuple[int, ...]]:
     """A layer whose update is the merged delta, the spelling of its factors, and the ranks of the inputs' deltas.
 
-    ``dialect``: the output's.
+    ``dialect``: the output's; ``where``: the layer's name and neighbours where no input in it has the layer.
     """
-    spelling, home = _spelling(shares, dialect)
-    shape = _shape(shares)
+    spelling, home = _spelling(shares, dialect, where)
+    shape = home.shape or () if where is not None else _shape(shares)
     ranks = tuple(sum(map(_rank, own)) for _, own in groupby(shares, key=lambda share: share.input))
     down, up, alpha = spelling.names
     kernel = () if home.experts else shape[2:]
@@ -71,11 +73,7 @@ def merged_factors(shares: Sequence[Share], dialect: str, run: Run) -> tuple[Lay
 
 
 def _shape(shares: Sequence[Share]) -> tuple[int, ...]:
-    whole = [share.layer for share in shares if not share.moves]
-    if whole:
-        return sum_shape(whole)
-    first = shares[0]
-    return (first.rows, *(first.layer.shape or ())[1:])
+    return max((share.shape for share in shares), key=len)
 
 
 def _size(options: MergeOptions, ranks: Sequence[int], layer: Layer, shape: tuple[int, ...]) -> int:
@@ -103,8 +101,12 @@ def _rank(share: Share) -> int:
     return factored_rank(share.layer.update())
 
 
-def _spelling(shares: Sequence[Share], dialect: str) -> tuple[Spelling, Layer]:
+def _spelling(shares: Sequence[Share], dialect: str, where: Home | None) -> tuple[Spelling, Layer]:
     """The names that a holder gives: rather one that speaks the output's dialect, rather one with plain factors."""
+    if where is not None:
+        adapter = where.adapter
+        spelled = spelling_of(where.layer, adapter.dialect, adapter.layers, adapter.source.tensors)
+        return spelled, where.layer
     found = []
     for position, share in enumerate(shares):
         if share.moves:

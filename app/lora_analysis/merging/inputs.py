@@ -43,19 +43,21 @@ class Share(NamedTuple):
     moves: tuple[Move, ...] = ()  # where its rows go in a layer that is fused or split otherwise; () for all of them
     rows: int = 0  # of that layer, where rows are moved
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the delta where it belongs to: with the rows of the layer it is moved into."""
+        shape = self.layer.shape or ()
+        return (self.rows, *shape[1:]) if self.moves else shape
+
     def infos(self) -> dict[str, TensorInfo]:
         """Header entries of the layer's tensors, by role."""
         return {role: self.adapter.source.tensors[key] for role, key in self.layer.keys.items()}
 
 
-def shares_by_layer(inputs: Sequence[MergeInput]) -> dict[str, list[Share]]:
-    """The union of all layers, by module name, in the order in which the inputs show them."""
-    union: dict[str, list[Share]] = {}
-    for number, item in enumerate(inputs):
-        for name, layer in item.adapter.layers.items():
-            weight = item.weight if item.layer_weights is None else item.weight * item.layer_weights.factor(layer)
-            union.setdefault(name, []).append(Share(number, weight, item.adapter, layer))
-    return union
+def own_share(number: int, item: MergeInput, layer: Layer) -> Share:
+    """An input's part in one of its own layers."""
+    weight = item.weight if item.layer_weights is None else item.weight * item.layer_weights.factor(layer)
+    return Share(number, weight, item.adapter, layer)
 
 
 def summed_together(shares: Sequence[Share]) -> list[Share]:

@@ -8,11 +8,11 @@ from functools import partial
 from math import prod
 from typing import Any, NamedTuple, TypeAlias
 
-from ..adapter import Layer
 from ..errors import OpaqueUpdateError, OptionError, ShapeError, UnknownDialectError
 from ..formats.families import LABELS, UNKNOWN
 from ..formats.spelling import is_grouped_convolution
-from .inputs import MergeInput, Share, shares_by_layer, summed_together
+from .inputs import MergeInput, Share, summed_together
+from .meeting import Home, union_of
 from .options import MergeOptions
 
 _SPARSE = "sparse_values"
@@ -36,6 +36,7 @@ class Matched(NamedTuple):
     layers: dict[str, list[Share]]
     dropped: tuple[Dropped, ...]
     notes: tuple[str, ...]
+    homes: Mapping[str, Home]  # of layers that no input in the output's dialect has
 
 
 def match_layers(inputs: Sequence[MergeInput], options: MergeOptions) -> Matched:
@@ -50,7 +51,12 @@ def match_layers(inputs: Sequence[MergeInput], options: MergeOptions) -> Matched
         if not item.adapter.layers:
             raise UnknownDialectError(f"{item.adapter.path}: the file holds no adapter layer; nothing can be merged")
     _refuse_dora(inputs)
-    union = shares_by_layer(inputs)
+    united = union_of(inputs)
+    union = united.layers
+    if united.translated:
+        notes.append(
+            f"{united.translated} groups of layers are named or fused differently; the module table joins them"
+        )
     if not options.allow_disjoint:
         _require_common_layers(inputs, union)
     silent = list(_left_out(union, _adds_nothing))
@@ -65,7 +71,7 @@ def match_layers(inputs: Sequence[MergeInput], options: MergeOptions) -> Matched
     _require_equal_shapes(inputs, summed)
     if options.how.stored_factors == "equal":
         _require_equal_ranks(inputs, summed, options)
-    return Matched(summed, dropped, tuple(notes))
+    return Matched(summed, dropped, tuple(notes), united.homes)
 
 
 def _left_out(layers: _Layers, why_not: Callable[[Share], str | None]) -> Iterator[Dropped]:
@@ -82,11 +88,6 @@ def _without(layers: _Layers, dropped: Iterable[Dropped]) -> dict[str, list[Shar
     out = {(drop.name, drop.input) for drop in dropped}
     left = {name: [share for share in shares if (name, share.input) not in out] for name, shares in layers.items()}
     return {name: shares for name, shares in left.items() if shares}
-
-
-def sum_shape(layers: Sequence[Layer]) -> tuple[int, ...]:
-    """The most detailed of the layers' shapes: a kernel that one file states and another flattened is kept."""
-    return max((layer.shape or () for layer in layers), key=len)
 
 
 # -- inputs as wholes --------------------------------------------------------------------------------
@@ -196,20 +197,26 @@ def _adds_nothing(share: Share) -> str | None:
 
 def _require_equal_shapes(inputs: Sequence[MergeInput], layers: _Layers) -> None:
     for name, holders in layers.items():
-        first, *others = summed_together(holders)
+        first, *others = whole_first(summed_together(holders))
         for share in others:
-            difference = _difference(first.layer, share.layer)
+            difference = _difference(first, share)
             if difference:
                 raise ShapeError(f"{name}: {difference} in {inputs[first.input].name} and {inputs[share.input].name}")
 
 
-def _difference(a: Layer, b: Layer) -> str | None:
-    """What of two layers of one name keeps them from being added, in words."""
+def whole_first(shares: Sequence[Share]) -> list[Share]:
+    """Those that are the layer before those whose rows are moved into it."""
+    return sorted(shares, key=lambda share: bool(share.moves))
+
+
+def _difference(first: Share, second: Share) -> str | None:
+    """What of two layers of one weight keeps them from being added, in words."""
+    a, b = first.layer, second.layer
     if a.base_transposed != b.base_transposed:
         return "fan_in_fan_out differs"
     if a.reshape != b.reshape:
         return f"the base is padded to {a.reshape or 'nothing'} and {b.reshape or 'nothing'}"
-    shapes = a.shape or (), b.shape or ()
+    shapes = first.shape, second.shape
     if a.experts != b.experts or not _are_one_shape(*shapes):
         return f"the deltas are {list(shapes[0])} and {list(shapes[1])}"
     return None

@@ -57,7 +57,7 @@ def plan_merge(
     extras = sort_extras(inputs, options)
     config = summed_config(inputs, matched.layers)
     run = Run(options, Thresholds(options), {})
-    summed = sum_adapters(inputs, matched.layers, extras.carried, config, run=run)
+    summed = sum_adapters(inputs, matched, extras.carried, config, run=run)
     candidates = [_candidate(made) for made in summed.layers.values() if made.spelling is not None]
     truncation = options.truncation
     if predict or (truncation is not None and not truncation.is_fixed):

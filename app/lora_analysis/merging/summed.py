@@ -14,6 +14,7 @@ from ..formats.spelling import Spelling
 from .elements import is_summed_by_elements, merged_bias, merged_elements
 from .factored import Run, merged_factors
 from .inputs import MergeInput, Share, summed_together
+from .matching import Matched
 from .storage import stored_dtype
 from .tensors import Calculated, Carried, SumSource
 
@@ -42,7 +43,7 @@ class Summed:
 
 def sum_adapters(
     inputs: Sequence[MergeInput],
-    layers: Mapping[str, Sequence[Share]],
+    matched: Matched,
     carried: Mapping[str, Carried],
     config: Mapping[str, Any] | None,
     *,
@@ -56,17 +57,18 @@ def sum_adapters(
     keep_differences = options.is_exact and options.is_plain_sum
     tensors: dict[str, Calculated | Carried] = dict(carried)
     summed: dict[str, SummedLayer] = {}
-    for holders in layers.values():
+    for name, holders in matched.layers.items():
+        home = matched.homes.get(name)
         shares = summed_together(holders)
         stored = stored_dtype(shares, options.dtype)
         spelling: Spelling | None = None
         ranks: tuple[int, ...] = ()
         own: dict[str, Calculated | Carried] = {}
         if is_summed_by_elements(shares, keep_differences=keep_differences):
-            layer, own = merged_elements(shares, stored, options)
+            layer, own = merged_elements(shares, stored, options, home)
         else:
-            layer, spelling, ranks = merged_factors(shares, inputs[0].adapter.dialect, run)
-        beside = {**own, **merged_bias(holders, stored, options), **_reshape(holders)}
+            layer, spelling, ranks = merged_factors(shares, inputs[0].adapter.dialect, run, home)
+        beside = {**own, **merged_bias(holders, stored, options, layer.name), **_reshape(holders)}
         tensors |= beside
         kinds = tuple(dict.fromkeys(share.layer.kind for share in shares))
         numbers = tuple(dict.fromkeys(share.input for share in holders))
