@@ -8,6 +8,7 @@ import typer
 
 from .exits import Exit
 from .layers_bar import layers_bar
+from .memory import keep_freed_memory
 from .output import complain, emit, show, to_json
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def compare(
     Exit code 1: a layer that should have been compared could not be (NaN, factors that do not fit). The others are
     shown all the same.
     """
+    keep_freed_memory()
     found = _calculate(adapters, layer, threads)
     if json:
         emit(to_json({"schema": SCHEMA, **found.to_dict(grids=grids)}))

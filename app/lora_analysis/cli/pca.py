@@ -10,6 +10,7 @@ import typer
 
 from .exits import Exit
 from .layers_bar import layers_bar
+from .memory import keep_freed_memory
 from .output import complain, emit, show, to_json
 
 SCHEMA = "lora-analysis/pca/1"
@@ -62,6 +63,7 @@ def pca(
     """
     if output is not None:
         _check(output, path, force=force)
+    keep_freed_memory()
     found = _calculate(path, components, layer, target, threads, arrays=arrays or _needs_arrays(output))
     if json:
         emit(to_json({"schema": SCHEMA, **(found if arrays else _without_arrays(found))}))

@@ -9,7 +9,6 @@ from functools import partial
 from itertools import combinations
 from math import sqrt
 from pathlib import PurePath
-from statistics import fmean
 from typing import TYPE_CHECKING
 
 from ..adapter import Adapter
@@ -256,27 +255,38 @@ def _only(layers: Sequence[LayerComparison], holder: int, other: int) -> tuple[s
 
 
 def _mean_overlap(sides: Sequence[SideOverlap | None]) -> MeanOverlap | None:
+    import numpy as np
+
     found = [side for side in sides if side is not None]
     if not found:
         return None
     rows = tuple(sorted({i for side in found for i in side.rows}))
     columns = tuple(sorted({j for side in found for j in side.columns}))
-    cells: dict[tuple[int, int], list[tuple[float, float]]] = {}
-    for side in found:
-        for i, values in zip(side.rows, side.overlap.tolist(), strict=True):
-            for j, value in zip(side.columns, values, strict=True):
-                cells.setdefault((i, j), []).append((value, max(i, j) / side.summary.dimension))
-    return MeanOverlap(
-        rows,
-        columns,
-        tuple(tuple(_mean(cells.get((i, j)), 0) for j in columns) for i in rows),
-        tuple(tuple(_mean(cells.get((i, j)), 1) for j in columns) for i in rows),
-        tuple(tuple(len(cells.get((i, j), ())) for j in columns) for i in rows),
-    )
+    overlap, chance, layers = (np.zeros((len(rows), len(columns))) for _ in range(3))
+    for (some_rows, some_columns), alike in _alike(found).items():
+        place = np.ix_([rows.index(i) for i in some_rows], [columns.index(j) for j in some_columns])
+        overlap[place] += np.sum([side.overlap for side in alike], axis=0)
+        chance[place] += np.maximum.outer(some_rows, some_columns) * sum(1 / side.summary.dimension for side in alike)
+        layers[place] += len(alike)
+    return MeanOverlap(rows, columns, _divided(overlap, layers), _divided(chance, layers), _counts(layers))
 
 
-def _mean(cells: Sequence[tuple[float, float]] | None, which: int) -> float | None:
-    return fmean(cell[which] for cell in cells) if cells else None
+def _alike(sides: Sequence[SideOverlap]) -> dict[tuple[tuple[int, ...], tuple[int, ...]], list[SideOverlap]]:
+    """The layers by the indices that their grids have: few kinds, of hundreds of layers."""
+    found: dict[tuple[tuple[int, ...], tuple[int, ...]], list[SideOverlap]] = {}
+    for side in sides:
+        found.setdefault((side.rows, side.columns), []).append(side)
+    return found
+
+
+def _divided(sums: Float64Array, counts: Float64Array) -> tuple[tuple[float | None, ...], ...]:
+    """Means; None where there is nothing to average."""
+    cells = zip(sums.tolist(), counts.tolist(), strict=True)
+    return tuple(tuple(s / n if n else None for s, n in zip(*rows, strict=True)) for rows in cells)
+
+
+def _counts(counts: Float64Array) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(int(count) for count in row) for row in counts.tolist())
 
 
 def _same_run(first: str | None, second: str | None) -> str | None:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 Bases: TypeAlias = Callable[[], tuple[Float64Array, Float64Array]]
 SPAN_LIMIT = 256  # leading directions that are compared; only stored differences, LoHa and LoKr have more
-_TRUSTED = 1e-6  # smallest over largest eigenvalue of a Gram matrix: its basis is then orthonormal to 1e-10
+_TRUSTED = 1e-6  # smallest eigenvalue of a Gram matrix of unit columns: the basis is then orthonormal to 1e-9
 _SMALLEST_SQUARE = 1e-200  # of a column's length: below, squares have lost their digits
 _NEARLY_PARALLEL = 0.9  # cosines above lose digits as angles: their sines are calculated too
 _QUADRATURE = 64
@@ -119,7 +119,7 @@ def _of_factors(update: LowRank, limit: int) -> Span:
 def _orthonormalised(name: str, columns: Float64Array) -> tuple[Float64Array, Float64Array, Float64Array]:
     """``base, map, core`` with ``columns = (base @ map) @ core`` and orthonormal columns of ``base @ map``.
 
-    By the eigenvectors of the Gram matrix of the columns brought to length 1, where they are independent enough; a
+    By the Cholesky factor of the Gram matrix of the columns brought to length 1, where they are independent enough; a
     Householder QR otherwise. Raises: NonFiniteError.
     """
     with np.errstate(over="ignore", invalid="ignore"):
@@ -129,12 +129,25 @@ def _orthonormalised(name: str, columns: Float64Array) -> tuple[Float64Array, Fl
         require_finite(name, columns)
     elif squares.min(initial=np.inf) > _SMALLEST_SQUARE:
         lengths = np.sqrt(squares)
-        values, vectors = np.linalg.eigh(gram / lengths / lengths[:, None])
-        if values[0] >= _TRUSTED * values[-1]:
-            roots = np.sqrt(values)
-            return columns, vectors / roots / lengths[:, None], roots[:, None] * vectors.T * lengths
+        inverse = _inverse_root(gram / lengths / lengths[:, None])
+        if inverse is not None:
+            root, inverted = inverse
+            return columns, inverted.T / lengths[:, None], root.T * lengths
     q, r = np.linalg.qr(columns)
     return q, np.eye(q.shape[1]), r
+
+
+def _inverse_root(gram: Float64Array) -> tuple[Float64Array, Float64Array] | None:
+    """L with ``gram = L Lᵀ``, and its inverse; None where the smallest eigenvalue may be below ``_TRUSTED``.
+
+    It is at least ``1 / ‖L⁻¹‖²`` in the Frobenius norm, and the largest at most the trace.
+    """
+    try:
+        root = np.linalg.cholesky(gram)
+        inverted = np.linalg.inv(root)
+    except np.linalg.LinAlgError:
+        return None
+    return (root, inverted) if _TRUSTED * float(np.vdot(inverted, inverted)) <= 1.0 else None
 
 
 def _above_rounding(s: Float64Array) -> FloatArray:
