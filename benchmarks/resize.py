@@ -1,4 +1,4 @@
-"""How fast `lora resize`, `lora spectrum` and `lora merge` are, on adapters of full size.
+"""How fast `lora resize`, `spectrum`, `pca`, `compare` and `merge` are, on adapters of full size.
 
     python benchmarks/resize.py [--keep FOLDER] [--only NAME] [--no-dense] [--repeat 3] [--write-docs]
 
@@ -71,6 +71,8 @@ CASES = (
     Case((FLUX,), ("resize", "--rank", "8"), 8, FACTORED),
     Case((LLAMA,), ("resize", "--rank", "16"), 16, FACTORED),
     Case((LOKR,), ("resize", "--rank", "16"), 16, ("dense",)),
+    Case((SDXL,), ("pca", "-n", "8", "--json")),
+    Case(SDXL_SMALL, ("compare", "--json")),
     Case(SDXL_SMALL, ("merge",)),
     Case(SDXL_SMALL, ("merge", "--rank", "32")),
 )
@@ -145,7 +147,7 @@ def lora_command(case: Case, paths: Sequence[Path], folder: Path) -> list[str]:
     """The command as a user types it. Each run writes to the same place, which the last one left."""
     name, *options = case.command
     command = [sys.executable, "-m", "lora_analysis", name, *map(str, paths), *options]
-    if name == "spectrum":
+    if name in ("spectrum", "pca", "compare"):
         return command
     out = folder / "out"
     out.mkdir(exist_ok=True)
