@@ -10,13 +10,29 @@ _FLAGS: Mapping[str, str] = {
     "rank": "--rank", "energy": "--energy", "norm": "--norm", "sum": "--sum", "ratio": "--ratio",
     "absolute": "--absolute", "layer_error": "--layer-error", "sv_ratio": "--sv-ratio", "sv_fro": "--sv-fro",
     "sv_cumulative": "--sv-cumulative", "parameters": "--params", "error": "--error", "conv_rank": "--conv-rank",
-    "min_rank": "--min-rank", "max_rank": "--max-rank", "recipe": "--recipe",
+    "min_rank": "--min-rank", "max_rank": "--max-rank", "recipe": "--recipe", "density": "--density",
+    "epsilon": "--epsilon", "threshold": "--threshold", "seed": "--seed", "lambda": "--lambda", "beta": "--beta",
+    "common": "--common", "core_rule": "--core-rule", "svc_floor": "--svc-floor",
 }  # fmt: skip
 _SWITCHES = {
     "knee": "--knee", "keep_structure": "--keep-structure", "allow_disjoint": "--allow-disjoint",
-    "drop_unsupported": "--drop-unsupported",
+    "drop_unsupported": "--drop-unsupported", "pico": "--pico", "svc": "--svc",
 }  # fmt: skip
-_DEFAULTS = {"method": "svd", "dtype": "keep", "alpha": "keep-scale"}
+_NAMED = ("method", "dtype", "alpha")
+_OF_A_MERGE = frozenset(
+    (
+        *("rank", "energy", "size", "error", "method", "density", "epsilon", "threshold", "seed", "lambda", "alpha"),
+        *("beta", "common", "core_rule", "pico", "svc", "svc_floor", "normalize", "dtype", "allow_disjoint"),
+        "drop_unsupported",
+    )
+)
+_UNSAID = (
+    ("method", "svd"),
+    ("method", "weighted_sum"),
+    ("dtype", "keep"),
+    ("alpha", "keep-scale"),
+    ("metadata", "fresh"),
+)
 
 
 def command_of(kind: str, params: Mapping[str, Any], name_of: Callable[[str], str]) -> str | None:
@@ -24,7 +40,13 @@ def command_of(kind: str, params: Mapping[str, Any], name_of: Callable[[str], st
     if kind == "resize":
         words = [name_of(params["adapter"]), *_options(params["options"])]
     elif kind == "merge":
-        words = [f"{name_of(one['adapter'])}:{one['weight']:g}" for one in params["inputs"]]
+        said = {name for name, value in params["options"].items() if (name, value) not in _UNSAID}
+        if not said <= _OF_A_MERGE:
+            return None  # the command has no word for it
+        words = [f"{name_of(one['adapter'])}:{one['weight']:.15g}" for one in params["inputs"]]
+        for number, one in enumerate(params["inputs"], start=1):
+            if "layer_weights" in one:
+                words += ["--layer-weights", f"{number}:{one['layer_weights']}"]
         words += _options(params["options"])
     elif kind == "verify":
         return shlex.join(["lora", "inspect", "--hash", "--scan", name_of(params["adapter"])])
@@ -45,8 +67,8 @@ def _options(options: Mapping[str, Any]) -> list[str]:
                 words += ["--rank-for", f"{pattern}={rank}"]
         elif name in _SWITCHES and value:
             words.append(_SWITCHES[name])
-        elif name in _DEFAULTS and value != _DEFAULTS[name]:
-            words += [f"--{name}", str(value)]
-        elif name == "normalize" and not value:
-            words.append("--no-normalize")
+        elif name in _NAMED and (name, value) not in _UNSAID:
+            words += [f"--{name}", f"{value:.15g}" if isinstance(value, float) else str(value)]
+        elif name == "normalize":
+            words.append("--normalize" if value else "--no-normalize")
     return words

@@ -16,7 +16,10 @@ from ..errors import OutputError
 
 BUSY_SECONDS = 20.0
 _LOCAL = frozenset(
-    "ext2 ext3 ext4 xfs btrfs zfs f2fs jfs reiserfs bcachefs tmpfs ramfs overlay aufs vfat exfat".split()  # noqa: SIM905
+    (
+        *("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "jfs", "reiserfs", "bcachefs", "tmpfs", "ramfs"),
+        *("overlay", "aufs", "vfat", "exfat"),
+    )
 )
 
 

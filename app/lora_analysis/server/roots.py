@@ -70,7 +70,7 @@ def _check_apart(paths: Sequence[str]) -> None:
 def _labelled(wanted: Iterable[tuple[str, RootKind]]) -> Iterable[Root]:
     taken: set[str] = set()
     for path, kind in wanted:
-        base = kind if kind != "library" else _UNUSUAL.sub("_", os.path.basename(path)).lstrip(". ") or "root"
+        base = kind if kind != "library" else _UNUSUAL.sub("_", os.path.basename(path)).lstrip(". -") or "root"
         label, number = base, 2
         while label in taken:
             label, number = f"{base}-{number}", number + 1

@@ -53,6 +53,7 @@ class WorkerProcess:
         with suppress(ValueError, OSError):  # killed in the middle of a line
             for line in self._process.stdout:
                 self._messages.put(json.loads(line))
+        self._process.stdout.close()
         self._process.wait()
         self._messages.put({"died": self._process.returncode})
 
@@ -97,6 +98,9 @@ class WorkerProcess:
             self.kill()
 
     def kill(self) -> None:
+        assert self._process.stdin is not None
         with suppress(OSError):
             self._process.kill()
+        with suppress(OSError):
+            self._process.stdin.close()
         self._process.wait()

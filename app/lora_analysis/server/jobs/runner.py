@@ -21,7 +21,7 @@ from ..settings import Settings
 from ..work.kinds import KINDS
 from .events import Events
 from .process import WorkerProcess
-from .store import JobRecord, JobStore, QueueFullError, State
+from .store import FINISHED, Family, JobRecord, JobStore, QueueFullError, State
 
 logger = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.1  # between looks at a running job
@@ -30,6 +30,7 @@ _TELL_SECONDS = 0.25  # between two events about the progress of one job
 _SAVE_SECONDS = 1.0  # between two writes of progress to the queue's file
 _WATCH_SECONDS = 0.5  # between looks at a job's memory
 _WORTH_A_RETRY = frozenset({"memory", "time", "worker-died", "internal", "file-access", "missing-extra"})
+_MOST_FORGOTTEN = 10_000
 _JOBS_PER_PROCESS = 50  # then a fresh one, which has leaked nothing
 
 
@@ -100,6 +101,11 @@ class JobRunner:
             os.unlink(self.result_path(found))
         self._events.publish("removed", {"id": job})
         return True
+
+    def forget_finished(self, family: Family) -> int:
+        """Remove every finished job of a family. Returns: how many."""
+        found, _ = self._store.page(states=FINISHED, families=[family], limit=_MOST_FORGOTTEN)
+        return sum(self.forget(job.id) for job in found)
 
     def live(self, job: JobRecord) -> JobRecord:
         """The record with its newest progress, which the file gets only now and then."""

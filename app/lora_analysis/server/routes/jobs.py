@@ -12,11 +12,22 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from ..asking import ServerDep, locate, result_of, title_of
 from ..jobs.store import JobRecord
-from ..outputs import check_free, free_name, resize_ending
+from ..naming import ending_for
+from ..outputs import check_free, free_name
 from ..problems import NotFoundError, reply
 from ..rendering import adapters_of, event_data, job_reply
 from ..schemas.common import Document, JobPath
-from ..schemas.jobs import Events, Job, JobFamily, JobPage, JobRequest, JobState, MergeJobRequest, ResizeJobRequest
+from ..schemas.jobs import (
+    Events,
+    ForgottenJobs,
+    Job,
+    JobFamily,
+    JobPage,
+    JobRequest,
+    JobState,
+    MergeJobRequest,
+    ResizeJobRequest,
+)
 from ..state import Server
 
 router = APIRouter(tags=["jobs"])
@@ -27,12 +38,11 @@ _NEWEST = 50
 @router.post("/jobs", status_code=202)
 def submit(request: JobRequest, server: ServerDep) -> Job:
     """Queue a job that writes, or reads a whole file. 409 where the output's name is taken, 429 where too many wait."""
-    params: dict[str, Any] = request.model_dump(exclude_none=True, exclude={"kind"})
+    params: dict[str, Any] = request.model_dump(exclude_none=True, exclude={"kind"}, by_alias=True)
     places = [locate(server, adapter) for adapter in adapters_of(params)]
     if isinstance(request, ResizeJobRequest | MergeJobRequest):
         if request.output is None:
-            ending = "merged" if request.kind == "merge" else resize_ending(params["options"])
-            params["output"] = free_name(server, places[0], ending)
+            params["output"] = free_name(server, places[0], ending_for(request.kind, params["options"]))
         check_free(server, params["output"])
     return job_reply(server, server.runner.submit(request.kind, title_of(_DOING[request.kind], places), params))
 
@@ -98,6 +108,12 @@ def forget(id: JobPath, server: ServerDep) -> Response:  # noqa: A002
     if not server.runner.forget(found.id):
         return reply(409, "Conflict", "conflict", "the job has not finished; cancel it first")
     return Response(status_code=204)
+
+
+@router.delete("/jobs")
+def forget_finished(server: ServerDep, family: JobFamily = "write") -> ForgottenJobs:
+    """Remove all finished jobs of a family from the list. What they wrote stays."""
+    return ForgottenJobs(forgotten=server.runner.forget_finished(family))
 
 
 @router.get("/events", response_class=EventSourceResponse, responses={200: {"model": Events}})

@@ -52,10 +52,27 @@ class ResizeOptions(RankOptions):
 
 
 class MergeOptions(RankOptions):
-    """Without a way to choose ranks the sum is exact."""
+    """How deltas are merged, the method's own numbers, and how the result is stored; docs/merge.md explains each.
 
-    normalize: bool = True
+    Without a way to choose ranks a sum is exact. ``GET /merge-methods`` says which numbers a method takes.
+    """
+
+    method: Annotated[str, Field(max_length=60)] = "weighted_sum"
+    normalize: bool | None = Field(default=None, description="Null leaves it to the method.")
     dtype: StoredType = "keep"
+    metadata: Literal["fresh", "first", "union", "full"] = "fresh"
+    density: Fraction | None = None
+    epsilon: Fraction | None = None
+    threshold: Literal["layer", "global"] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**53)] | None = None
+    lambda_: Annotated[float, Field(ge=-1e6, le=1e6)] | None = Field(default=None, alias="lambda")
+    alpha: Amount | None = None
+    beta: Fraction | None = None
+    common: Fraction | None = None
+    core_rule: Literal["ties", "dare_linear", "sum"] | None = None
+    pico: bool | None = None
+    svc: bool | None = None
+    svc_floor: Amount | None = None
     allow_disjoint: bool = False
     drop_unsupported: bool = False
 
@@ -63,6 +80,9 @@ class MergeOptions(RankOptions):
 class MergeInput(Model):
     adapter: AdapterId
     weight: Annotated[float, Field(ge=-1e6, le=1e6)] = 1.0
+    layer_weights: Annotated[str, Field(max_length=10_000)] | None = Field(
+        default=None, description="12, 17, 20 or 26 block weights, or PATTERN=FACTOR,... as of --layer-weights."
+    )
 
 
 MergeInputs = Annotated[list[MergeInput], Field(min_length=1, max_length=32)]
@@ -78,7 +98,7 @@ class ResizePlanRequest(Model):
 
 class MergePlanRequest(Model):
     inputs: MergeInputs
-    options: MergeOptions = MergeOptions()
+    options: MergeOptions = Field(default_factory=MergeOptions)
     predict: bool = True
 
 
@@ -96,7 +116,7 @@ class MergeJobRequest(Model):
 
     kind: Literal["merge"]
     inputs: MergeInputs
-    options: MergeOptions = MergeOptions()
+    options: MergeOptions = Field(default_factory=MergeOptions)
     output: OutputName | None = None
 
 
@@ -153,6 +173,12 @@ class JobPage(Reply):
     running: int
 
 
+class ForgottenJobs(Reply):
+    """How many jobs were removed from the list."""
+
+    forgotten: int
+
+
 class JobEvent(Reply):
     """Data of ``job`` events: the job as it stands now."""
 
@@ -207,6 +233,8 @@ class ResizePlan(Reply):
 
     adapter: str
     operation: str
+    command: str = Field(description="The lora command that does the same, run in the folder above the roots.")
+    output: str = Field(description="A name for the output, which the command has.")
     options: dict[str, Any]
     layers_total: int
     layers_changed: int
@@ -220,9 +248,13 @@ class ResizePlan(Reply):
 
 
 class MergePlan(Reply):
-    """What a merge would make."""
+    """What a merge would make. ``inputs`` are in the order of the request, each with its ``id``."""
 
     operation: str
+    method: str
+    command: str | None = Field(description="The lora command that does the same; null where only the API can ask so.")
+    output: str = Field(description="A name for the output, which the command has.")
+    interference: Any
     options: dict[str, Any]
     inputs: list[dict[str, Any]]
     layers_total: int
@@ -233,3 +265,88 @@ class MergePlan(Reply):
     notes: list[str]
     dropped: list[dict[str, Any]]
     layers: list[dict[str, Any]]
+
+
+class SizeModel(Reply):
+    """What a page needs to predict a resized file's size by itself, to the byte: every tensor with the rank left open.
+
+    ``tensors[].kept`` and ``changed`` are ``[bits per value, shape, length of the type's name]``, null where the tensor
+    is absent; a negative size in a shape is that many times the rank. ``metadata_bytes[k - 1]``: length of the header's
+    metadata at rank k.
+    """
+
+    adapter: str
+    schema_: str = Field(alias="schema")
+    layers: list[dict[str, Any]]
+    tensors: list[dict[str, Any]]
+    metadata_bytes: list[int]
+    size_before: int
+
+
+class MergeMethod(Reply):
+    """A way to merge, and the numbers it takes with their defaults."""
+
+    name: str
+    says: str
+    parameters: dict[str, Any]
+    most_inputs: int | None
+    wrong: str | None = Field(description="What a tool that is reproduced gets wrong.")
+
+
+class PcaRequest(Model):
+    """Principal components of every stored factor, or the singular directions of every delta."""
+
+    adapter: AdapterId
+    components: Annotated[int, Field(ge=1, le=64)] = 8
+    target: Literal["factors", "delta"] = "factors"
+    layers: Annotated[list[Annotated[str, Field(max_length=500)]], Field(max_length=50)] = Field(default_factory=list)
+    arrays: bool = Field(default=False, description="With components and scores: for a few layers, by ``layers``.")
+
+
+class MatrixPca(Reply):
+    """Of one matrix; docs/pca.md defines every field."""
+
+    explained_variance_ratio: list[float]
+    singular_values: list[float]
+    cumulative_variance: list[float]
+    components: list[list[float]] | None
+    transformed_data: list[list[float]] | None
+    n_components: int
+    total_variance: float
+    shape: list[int]
+    samples: str
+    capped: bool
+    constant_columns: int
+    note: str | None
+
+
+class PointOfLayer(Reply):
+    """A layer as a point: its place along the principal components of all layers' normalised spectra."""
+
+    name: str
+    expert: int | None
+    component: str
+    block: str | None
+    kind: str
+    x: list[float]
+
+
+class LayerMap(Reply):
+    """Layers with alike spectra lie close together."""
+
+    explained_variance_ratio: list[float]
+    points: list[PointOfLayer]
+
+
+class Pca(Reply):
+    """Components of the matrices of one adapter, and its layers as points."""
+
+    adapter: str
+    target: str
+    n_components: int
+    pca_results: dict[str, MatrixPca]
+    total_layers: int
+    total_matrices: int
+    capped: int
+    skipped: list[dict[str, Any]]
+    map: LayerMap

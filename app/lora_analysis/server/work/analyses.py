@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ...errors import OptionError
 from .context import Work
 
+_MOST_VALUES = 2_000_000
 SPECTRA_SCHEMA = "lora-analysis/spectra/1"
 
 
@@ -85,3 +87,40 @@ def compare_adapters(work: Work) -> dict[str, Any]:
         place["id"] = adapter
     work.leave(document)
     return {"layers": len(found.layers)}
+
+
+def pca(work: Work) -> dict[str, Any]:
+    """Components of every matrix, and the layers as points by their spectra."""
+    from ...pca import analyze_pca
+    from ...spectra.calculation import spectrum
+    from ...spectra.layer_map import layer_map
+
+    path, asked = work.path_of(work.params["adapter"]), work.params
+    found = analyze_pca(
+        path,
+        asked["components"],
+        layers=asked.get("layers"),
+        target=asked["target"],
+        include_arrays=asked["arrays"],
+        progress=work.progress("layers"),
+        cancel=work.cancelled,
+    )
+    if asked["arrays"]:
+        _check_amount(found["pca_results"])
+    spectra_found = spectrum(path, layers=asked.get("layers"), cancel=work.cancelled)
+    points = layer_map(spectra_found.layers, asked["components"])
+    results = {name: _listed(one) for name, one in found.pop("pca_results").items()}
+    del found["path"], found["success"]
+    work.leave({"adapter": asked["adapter"], **found, "pca_results": results, "map": points.to_dict()})
+    return {"matrices": found["total_matrices"], "skipped": len(found["skipped"])}
+
+
+def _check_amount(results: dict[str, Any]) -> None:
+    values = sum(one["components"].size + one["transformed_data"].size for one in results.values())
+    if values > _MOST_VALUES:
+        raise OptionError(f"{values:,} values would be sent; name fewer layers, at most {_MOST_VALUES:,} are")
+
+
+def _listed(one: dict[str, Any]) -> dict[str, Any]:
+    """Arrays as lists."""
+    return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in one.items()}

@@ -36,6 +36,8 @@ _ALL = (
     Kind("layers", "analysis", "analyses", "layers"),
     Kind("spectra", "analysis", "analyses", "spectra", ".bin"),
     Kind("compare", "analysis", "analyses", "compare_adapters"),
+    Kind("pca", "analysis", "analyses", "pca"),
+    Kind("size-model", "analysis", "plans", "size_model"),
     Kind("plan-resize", "analysis", "plans", "plan_resize"),
     Kind("plan-merge", "analysis", "plans", "plan_merge"),
     Kind("verify", "write", "analyses", "verify"),

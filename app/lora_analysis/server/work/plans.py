@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from typing import Any
 
+from ..commands import command_of
+from ..naming import default_name, ending_for
 from .context import Work
 
 
@@ -20,7 +23,9 @@ def plan_resize(work: Work) -> dict[str, Any]:
             cancel=work.cancelled,
             **work.params["options"],
         )
-        work.leave({"adapter": work.params["adapter"], **made.to_dict()})
+        name = {"output": name_of_output("resize", adapter.path, work.params["options"])}
+        command = command_of("resize", {**work.params, **name}, work.path_of)
+        work.leave({"adapter": work.params["adapter"], "command": command, **name, **made.to_dict()})
         return {"layers_changed": len(made.changed), "size_after": made.size_after}
 
 
@@ -36,6 +41,7 @@ def plan_merge(work: Work) -> dict[str, Any]:
         made = plan(
             opened,
             [one["weight"] for one in inputs],
+            layer_weights=[one.get("layer_weights") for one in inputs],
             predict=work.params.get("predict", True),
             progress=work.progress("layers"),
             cancel=work.cancelled,
@@ -44,5 +50,24 @@ def plan_merge(work: Work) -> dict[str, Any]:
         document = made.to_dict()
     for place, one in zip(document["inputs"], inputs, strict=True):
         place["id"] = one["adapter"]
-    work.leave(document)
+    name = {"output": name_of_output("merge", document["inputs"][0]["path"], work.params["options"])}
+    command = command_of("merge", {**work.params, **name}, work.path_of)
+    work.leave({**document, "command": command, **name})
     return {"layers": document["layers_total"], "size_after": made.size_after}
+
+
+def size_model(work: Work) -> dict[str, Any]:
+    """Sizes at every rank, from headers."""
+    from ...formats import open_adapter
+    from ...resizing.request import options_of
+    from ...resizing.size_model import size_model as model
+
+    with open_adapter(work.path_of(work.params["adapter"]), lenient_metadata=True) as adapter:
+        found = model(adapter, options_of(rank=1, **work.params["options"]))
+    work.leave({"adapter": work.params["adapter"], **found.to_dict()})
+    return {"layers": len(found.layers)}
+
+
+def name_of_output(kind: str, path: str, options: dict[str, Any]) -> str:
+    """A name for what a plan would write, which may be taken."""
+    return default_name(os.path.basename(path), ending_for(kind, options), is_folder=os.path.isdir(path))

@@ -36,6 +36,7 @@ def merge(work: Work) -> dict[str, Any]:
         [work.path_of(one["adapter"]) for one in inputs],
         [one["weight"] for one in inputs],
         work.output_path(work.params["output"]),
+        layer_weights=[one.get("layer_weights") for one in inputs],
         progress=work.progress("bytes"),
         cancel=work.cancelled,
         **work.params["options"],
