@@ -21,6 +21,8 @@ def json_ready(value: Any, *, depth: int = MAX_DEPTH) -> Any:
     NaN and infinity become None, lone surrogates a ``\\udcNN`` escape in plain text, whatever is nested
     deeper than ``depth`` a note that says so, and anything else its ``str``.
     """
+    if type(value) is float:  # first: of some documents, spectra among them, nearly every value is one
+        return value if isfinite(value) else None
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):

@@ -45,12 +45,14 @@ class AtomicFile(io.RawIOBase):
     def __init__(self, descriptor: int, target: str) -> None:
         self._descriptor = descriptor
         self._target = target
+        self._is_synced = False
 
     def write(self, data: Buffer, /) -> int:
         """Write all of ``data``, however many system calls that takes (one writes at most 2 GiB)."""
         view = memoryview(data)
         size = view.nbytes
         rest = view.cast("B") if size else view  # a view with a zero in its shape cannot be cast
+        self._is_synced = False
         with explained(self._target):
             while rest.nbytes:
                 rest = rest[os.write(self._descriptor, rest) :]
@@ -80,9 +82,11 @@ class AtomicFile(io.RawIOBase):
         return True
 
     def sync(self) -> None:
-        """Force what was written to the disk."""
-        with explained(self._target):
-            os.fsync(self._descriptor)
+        """Force what was written to the disk. Nothing to do where nothing was written since the last time."""
+        if not self._is_synced:
+            with explained(self._target):
+                os.fsync(self._descriptor)
+            self._is_synced = True
 
     def close(self) -> None:
         if self.closed:

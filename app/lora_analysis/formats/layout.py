@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from math import prod
 from typing import NamedTuple
 
@@ -27,6 +28,10 @@ class TensorPlan(NamedTuple):
     @property
     def nbytes(self) -> int:
         """Bytes of its data. Raises: OptionError for an unknown type or a shape that ends within a byte."""
+        size = _data_bytes(self.dtype, self.shape)
+        return self._checked_bytes() if size is None else size
+
+    def _checked_bytes(self) -> int:
         bits = BITS.get(self.dtype)
         if bits is None:
             raise OptionError(f"{self.name}: cannot write the type {self.dtype}; known: {', '.join(BITS)}")
@@ -36,6 +41,16 @@ class TensorPlan(NamedTuple):
         if rest:
             raise OptionError(f"{self.name}: {self.shape} values of {self.dtype} do not fill whole bytes")
         return whole
+
+
+@lru_cache(4096)
+def _data_bytes(dtype: str, shape: tuple[int, ...]) -> int | None:
+    """Most tensors of a file share a few shapes, and a plan asks for each one's size ten times. None: there is none."""
+    bits = BITS.get(dtype)
+    if bits is None or min(shape, default=0) < 0:
+        return None
+    whole, rest = divmod(prod(shape) * bits, 8)
+    return None if rest else whole
 
 
 def header_bytes(tensors: Sequence[TensorPlan], metadata: Mapping[str, str]) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,7 @@ def write_safetensors(
         if digest is not None and (requested or late_metadata is not None):
             file.seek(0)
             file.write(_of_length(len(header), header_bytes(tensors, digest.filled(metadata))))
-        sha256 = file_sha256(file) if with_hashes else None
+        sha256 = _hashed_while_synced(file) if with_hashes else None
     return WriteReport(os.fspath(target), size, sha256, digest.hexdigest() if digest else None)
 
 
@@ -88,6 +89,18 @@ def _of_length(length: int, header: bytes) -> bytes:
     if len(header) != length:
         raise OptionError(f"the late metadata makes a header of {len(header):,} bytes; {length:,} were set aside")
     return header
+
+
+def _hashed_while_synced(file: AtomicFile) -> str:
+    """The file's SHA-256; the disk writes while the processor reads the page cache.
+
+    Raises: OutputError where the sync fails. It is made here because the system tells of a failure only once.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="sync") as pool:  # waits: the file is closed afterwards
+        synced = pool.submit(file.sync)
+        digest = file_sha256(file)
+        synced.result()
+    return digest
 
 
 def file_sha256(file: AtomicFile) -> str:
