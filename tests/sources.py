@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -49,6 +49,9 @@ class MemorySource:
 
     def scalar(self, name: str) -> float:
         return float(self.arrays[name].reshape(-1)[0])
+
+    def scalars(self, names: Sequence[str]) -> dict[str, float]:
+        return {name: self.scalar(name) for name in names}
 
     def close(self) -> None:
         pass

@@ -9,6 +9,7 @@ from math import prod
 from ..adapter import Layer
 
 _VECTORS = frozenset({"norm", "bias", "modulation"})
+_DIFFERENCES = frozenset({"diff", "bias"})  # roles
 _MIN_LOCON_LAYERS = 2  # one k x k layer is a patch embedding, not a convolutional adapter
 
 
@@ -36,19 +37,16 @@ def algorithm_of(layers: Mapping[str, Layer], *, is_control: bool = False, is_co
 def _name_of_lora(layers: Iterable[Layer]) -> str:
     """dora, locon or lora: DoRA where most layers have a magnitude."""
     factored = [layer for layer in layers if layer.kind == "lora"]
-    if 2 * sum(layer.magnitude_axis is not None for layer in factored) >= len(factored):
+    if 2 * len([None for layer in factored if layer.magnitude_axis is not None]) >= len(factored):
         return "dora"
-    convolutions = sum(_is_planar_convolution(layer) for layer in factored)
-    tucker = any("mid" in layer.keys for layer in factored)
-    return "locon" if tucker or convolutions >= _MIN_LOCON_LAYERS else "lora"
-
-
-def _is_planar_convolution(layer: Layer) -> bool:
-    return layer.shape is not None and len(layer.shape) == 4 and prod(layer.shape[2:]) > 1
+    if any("mid" in layer.keys for layer in factored):
+        return "locon"
+    kernels = [layer.shape[2:] for layer in factored if layer.shape is not None and len(layer.shape) == 4]
+    return "locon" if sum(prod(kernel) > 1 for kernel in kernels) >= _MIN_LOCON_LAYERS else "lora"
 
 
 def _has_differences(counts: Mapping[str, int], layers: Iterable[Layer]) -> bool:
     """Whole differences of weights or biases; norms trained beside factors (``w_norm``) do not count."""
     if counts.get("full") or counts.get("modulation"):
         return True
-    return any(not {"diff", "bias"}.isdisjoint(layer.keys) for layer in layers)
+    return not all(_DIFFERENCES.isdisjoint(layer.keys) for layer in layers)

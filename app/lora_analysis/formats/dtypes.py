@@ -22,11 +22,7 @@ MAX_DIMENSIONS = 64  # what numpy 2 holds
 class _Type(NamedTuple):
     bits: int
     array: str | None  # its name in numpy or ml_dtypes; None where bytes hold more than one value
-    value: Callable[[bytes], float] | None  # one value from its little-endian bytes
-
-
-def _unpack(code: str) -> Callable[[bytes], float]:
-    return lambda raw: float(struct.unpack("<" + code, raw)[0])
+    value: str | Callable[[bytes], float] | None  # of little-endian bytes: struct's code, or a reader of one element
 
 
 def _bfloat16(raw: bytes) -> float:
@@ -64,28 +60,28 @@ def _small_float(byte: int, *, mantissa_bits: int, bias: int) -> float:
 
 
 _TYPES = {
-    "BOOL": _Type(8, "bool", _unpack("?")),
+    "BOOL": _Type(8, "bool", "?"),
     "F4": _Type(4, None, None),
     "F6_E2M3": _Type(6, None, None),
     "F6_E3M2": _Type(6, None, None),
-    "U8": _Type(8, "uint8", _unpack("B")),
-    "I8": _Type(8, "int8", _unpack("b")),
+    "U8": _Type(8, "uint8", "B"),
+    "I8": _Type(8, "int8", "b"),
     "F8_E5M2": _Type(8, "float8_e5m2", _e5m2),
     "F8_E4M3": _Type(8, "float8_e4m3fn", _e4m3),
     "F8_E8M0": _Type(8, "float8_e8m0fnu", _e8m0),
     "F8_E4M3FNUZ": _Type(8, "float8_e4m3fnuz", _e4m3_fnuz),
     "F8_E5M2FNUZ": _Type(8, "float8_e5m2fnuz", _e5m2_fnuz),
-    "I16": _Type(16, "int16", _unpack("h")),
-    "U16": _Type(16, "uint16", _unpack("H")),
-    "F16": _Type(16, "float16", _unpack("e")),
+    "I16": _Type(16, "int16", "h"),
+    "U16": _Type(16, "uint16", "H"),
+    "F16": _Type(16, "float16", "e"),
     "BF16": _Type(16, "bfloat16", _bfloat16),
-    "I32": _Type(32, "int32", _unpack("i")),
-    "U32": _Type(32, "uint32", _unpack("I")),
-    "F32": _Type(32, "float32", _unpack("f")),
+    "I32": _Type(32, "int32", "i"),
+    "U32": _Type(32, "uint32", "I"),
+    "F32": _Type(32, "float32", "f"),
     "C64": _Type(64, "complex64", None),
-    "F64": _Type(64, "float64", _unpack("d")),
-    "I64": _Type(64, "int64", _unpack("q")),
-    "U64": _Type(64, "uint64", _unpack("Q")),
+    "F64": _Type(64, "float64", "d"),
+    "I64": _Type(64, "int64", "q"),
+    "U64": _Type(64, "uint64", "Q"),
 }
 BITS = {name: entry.bits for name, entry in _TYPES.items()}
 
@@ -109,7 +105,18 @@ def array_type(dtype: str) -> np.dtype[Any]:
 
 def single_value(dtype: str, raw: bytes) -> float:
     """The number in the bytes of one element. Raises: FormatError where it is no real number or no single one."""
-    entry = _TYPES[dtype]
-    if entry.value is None or len(raw) * 8 != entry.bits:
+    if len(raw) * 8 != BITS[dtype]:
         raise FormatError(f"{len(raw)} bytes of {dtype} are not one real number")
-    return entry.value(raw)
+    return single_values(dtype, raw)[0]
+
+
+def single_values(dtype: str, raw: bytes) -> list[float]:
+    """The numbers in the bytes of several elements. Raises: FormatError where they are no real numbers."""
+    bits, _, value = _TYPES[dtype]
+    count, rest = divmod(len(raw) * 8, bits)
+    if value is None or rest:
+        raise FormatError(f"{len(raw)} bytes of {dtype} are not {count} real numbers")
+    if isinstance(value, str):
+        return [float(number) for number in struct.unpack(f"<{count}{value}", raw)]
+    width = bits // 8
+    return [value(raw[start : start + width]) for start in range(0, len(raw), width)]

@@ -11,6 +11,7 @@ import errno
 import io
 import os
 import stat
+from collections.abc import Sequence
 from threading import Lock
 from types import TracebackType
 from typing import BinaryIO
@@ -78,6 +79,21 @@ class InputFile:
         buffer = bytearray(count)
         self.read_into(buffer, offset)
         return bytes(buffer)
+
+    def read_each(self, extents: Sequence[tuple[int, int]]) -> bytes:
+        """The bytes of many short extents, ``(offset, count)``, one after the other. Those that touch are read at once.
+
+        Raises: FileAccessError where the file ends before the end of one.
+        """
+        runs: list[list[int]] = []
+        end = -1
+        for offset, count in extents:
+            if offset == end:
+                runs[-1][1] += count
+            else:
+                runs.append([offset, count])
+            end = offset + count
+        return b"".join([self.read(offset, count) for offset, count in runs])
 
     def read_into(self, buffer: bytearray | memoryview, offset: int) -> None:
         """Fill ``buffer`` from ``offset``. Raises: FileAccessError where the file ends before it is full."""

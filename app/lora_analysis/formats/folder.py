@@ -85,6 +85,14 @@ class JoinedSource:
         source, inner = self._home[name]
         return source.scalar(inner)
 
+    def scalars(self, names: Sequence[str]) -> dict[str, float]:
+        wanted = set(names)
+        return {
+            prefix + name: value
+            for prefix, source in self.parts
+            for name, value in source.scalars([name for name in source.tensors if prefix + name in wanted]).items()
+        }
+
     def close(self) -> None:
         for _, source in self.parts:
             source.close()

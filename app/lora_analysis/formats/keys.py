@@ -33,6 +33,7 @@ class Split(NamedTuple):
 
     module: str
     role: str
+    tail: str  # the rest of the name
     adapter: str | None = None
 
 
@@ -49,16 +50,16 @@ def split_key(key: str) -> Split | None:
     for cut in reversed(cuts):  # the longest ending first
         role = TAILS.get(key[cut:])
         if role is not None and cut:
-            return Split(key[:cut], role)
+            return Split(key[:cut], role, key[cut:])
     return _split_joined(key) or _split_named(key) or _split_method(key)
 
 
 def _split_joined(key: str) -> Split | None:
     match = _JOINED.search(key)
     if match and match.start():
-        return Split(key[: match.start()], TAILS[match["tail"]])
+        return Split(key[: match.start()], TAILS[match["tail"]], match["tail"])
     match = _XLABS.match(key)
-    return Split(match["module"], match["role"]) if match else None
+    return Split(match["module"], match["role"], key[match.end("module") :]) if match else None
 
 
 def _split_named(key: str) -> Split | None:
@@ -67,7 +68,7 @@ def _split_named(key: str) -> Split | None:
         return None
     tail = match["tail"]
     role = TAILS.get(tail + (match["rest"] or "")) or TAILS.get(tail)
-    return Split(match["module"], role, match["adapter"]) if role else None
+    return Split(match["module"], role, key[match.end("module") :], match["adapter"]) if role else None
 
 
 def _split_method(key: str) -> Split | None:
@@ -76,7 +77,8 @@ def _split_method(key: str) -> Split | None:
     for index in range(len(parts) - 1, max(len(parts) - 4, 0), -1):
         method = peft_method(parts[index])
         if method:
-            return Split(".".join(parts[:index]), f"other:{method}:{'.'.join(parts[index:])}")
+            tail = ".".join(parts[index:])
+            return Split(".".join(parts[:index]), f"other:{method}:{tail}", f".{tail}")
     return None
 
 
@@ -88,10 +90,13 @@ class KeyMap:
     rest: list[str] = field(default_factory=list)
     duplicates: list[tuple[str, str, str]] = field(default_factory=list)  # module, role, tensor name
     adapters: set[str] = field(default_factory=set)
+    tails: set[str] = field(default_factory=set)  # how the names in modules end
 
     def add(self, module: str, role: str, key: str) -> None:
-        roles = self.modules.setdefault(module, {})
-        if role in roles:
+        roles = self.modules.get(module)
+        if roles is None:
+            self.modules[module] = {role: key}
+        elif role in roles:
             self.duplicates.append((module, role, key))
         else:
             roles[role] = key
@@ -106,7 +111,8 @@ def map_keys(keys: Iterable[str]) -> KeyMap:
         if split is None:
             pending.append(key)
             continue
-        module, role, adapter = split
+        module, role, tail, adapter = split
+        found.tails.add(tail)
         if adapter is not None:
             found.adapters.add(adapter)
             module = _of_adapter(found, module, role, adapter)

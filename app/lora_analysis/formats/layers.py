@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from math import prod
+from typing import NamedTuple
 
-from ..adapter import Axis, Extra, Finding, Layer, TensorSource, Vector
+from ..adapter import Extra, Finding, Layer, TensorSource, Vector
 from ..errors import LoraAnalysisError, MissingFactorError, ShapeError
 from .components import component_of
 from .dora import load_magnitude, magnitude_axis
 from .extras import classify_extra
 from .families import ModuleShape
 from .keys import CONTROLNET_MARKER, KeyMap
-from .kinds import Described, Group, kind_of
-from .scale import Scale, StatedScales, rank_conflict, resolve_scale
+from .kinds import Described, Group, Kind, is_told_by_form, kind_of
+from .scale import SCALE_ROLES, Scale, StatedScales, depends_on_name, rank_conflict, resolve_scale
 
 
 @dataclass(slots=True)
@@ -27,17 +28,30 @@ class Assembly:
     unrecognised: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     shapes: dict[str, ModuleShape] = field(default_factory=dict)  # of every module, broken ones too
+    forms: dict[Hashable, Form] = field(default_factory=dict)
 
     def report(self, code: str, message: str, layer: str | None = None, *, error: bool = False) -> None:
         self.findings.append(Finding("error" if error else "warning", code, message, layer))
 
 
+class Form(NamedTuple):
+    """What is said once for all modules of the same roles, types, shapes and alpha: hundreds of them, a few forms."""
+
+    described: Described
+    scale: Scale
+    layer: Layer  # of no module yet: its name, tensors and readers are still to come
+    module_shape: ModuleShape
+    bias_role: str | None
+    is_remarkable: bool  # there is something to say about every one of them
+
+
 def assemble(keys: KeyMap, source: TensorSource, stated: StatedScales, *, is_peft: bool) -> Assembly:
     """Build every layer. A module that cannot be read becomes a finding and its tensors extras; nothing is lost."""
     made = Assembly()
+    scalars = source.scalars([roles[role] for roles in keys.modules.values() for role in SCALE_ROLES if role in roles])
     for name, roles in keys.modules.items():
         group = Group(name, roles, source, stated.config_for(name))
-        _add_module(made, group, stated)
+        _add_module(made, group, stated, scalars)
     for module, role, key in keys.duplicates:
         made.extras.append(Extra(key, "duplicate", f"a second {role} of {module}"))
         made.report("duplicate-role", f"{module} has two tensors for {role}; {key} is carried but not used", module)
@@ -51,46 +65,87 @@ def assemble(keys: KeyMap, source: TensorSource, stated: StatedScales, *, is_pef
     return made
 
 
-def _add_module(made: Assembly, group: Group, stated: StatedScales) -> None:
-    kind = kind_of(group.keys)
-    if kind is None:
-        _carry_leftovers(made, group)
-        return
+def _add_module(made: Assembly, group: Group, stated: StatedScales, scalars: Mapping[str, float]) -> None:
     try:
-        described = kind.describe(group)
-        axis = magnitude_axis(group, described.shape)
-        scale = resolve_scale(group, described, stated)
+        form = _form_of(made, group, stated, scalars)
     except LoraAnalysisError as error:
         _carry_broken(made, group, error)
         return
-    layer = _layer(group, described, scale, axis, stated)
-    made.layers[group.name] = layer
-    made.shapes[group.name] = _module_shape(described)
-    made.findings.extend(_remarks(group, described, scale, stated))
+    if form is None:
+        _carry_leftovers(made, group)
+        return
+    made.layers[group.name] = _layer(group, form)
+    made.shapes[group.name] = form.module_shape
+    if form.is_remarkable:
+        made.findings.extend(_remarks(group, form.described, form.scale, stated))
 
 
-def _layer(group: Group, described: Described, scale: Scale, axis: Axis | None, stated: StatedScales) -> Layer:
-    parameters, dtypes = _contents(group)
-    return Layer(
+def _layer(group: Group, form: Form) -> Layer:
+    scale, role, axis = form.scale.scale, form.bias_role, form.layer.magnitude_axis
+    layer = form.layer.varied(
         name=group.name,
-        kind=described.kind,
         keys=group.keys,
+        component=component_of(group.name),
+        load=partial(form.described.load, group, scale),
+    )
+    if role is not None:  # PEFT's lora_bias is scaled like the product it belongs to
+        layer = layer.varied(load_bias=partial(_load_bias, group, role, scale if role == "up_bias" else 1.0))
+    if axis is not None:
+        layer = layer.varied(load_magnitude=load_magnitude(group, axis))
+    return layer.varied(reshape=_reshape(group)) if "reshape" in group.keys else layer
+
+
+# -- what roles, types, shapes and alpha say -------------------------------------------------------------
+
+
+def _form_of(made: Assembly, group: Group, stated: StatedScales, scalars: Mapping[str, float]) -> Form | None:
+    """The module's form; None where it has accompanying roles only. Raises: LoraAnalysisError naming the module."""
+    keys, tensors = group.keys, group.source.tensors
+    # The configuration by identity: it is one of a few objects that live as long as the assembly.
+    mark = (
+        id(group.config),
+        scalars.get(keys.get("alpha", "")),
+        *keys,
+        *[tensors[key][:2] for key in keys.values()],
+    )
+    form = made.forms.get(mark)
+    if form is None:
+        kind = kind_of(keys)
+        if kind is None:
+            return None
+        form = _describe(kind, group, stated, scalars)
+        if is_told_by_form(group) and not depends_on_name(group.config):
+            made.forms[mark] = form
+    return form
+
+
+def _describe(kind: Kind, group: Group, stated: StatedScales, scalars: Mapping[str, float]) -> Form:
+    described = kind.describe(group)
+    scale = resolve_scale(group, described, stated, scalars)
+    parameters, dtypes = _contents(group)
+    layer = Layer(
+        name="",
+        kind=described.kind,
+        keys={},
         shape=described.shape,
         rank=described.rank,
         alpha=scale.alpha,
         scale=scale.scale,
         scale_origin=scale.origin,
-        component=component_of(group.name),
-        magnitude_axis=axis,
+        magnitude_axis=magnitude_axis(group, described.shape),
         opaque=described.opaque or scale.problem,
         experts=described.experts,
         base_transposed=group.config.get("fan_in_fan_out") is True,
-        reshape=_reshape(group),
         parameters=parameters,
         dtypes=dtypes,
-        load=partial(described.load, scale.scale),
-        load_bias=_bias_reader(group, described, scale.scale),
-        load_magnitude=load_magnitude(group, axis) if axis else None,
+    )
+    return Form(
+        described,
+        scale,
+        layer,
+        module_shape=_module_shape(described),
+        bias_role=_bias_role(group, described),
+        is_remarkable=any(_remarks(group, described, scale, stated)),
     )
 
 
@@ -107,20 +162,17 @@ def _contents(group: Group) -> tuple[int, tuple[str, ...]]:
     return parameters, tuple(dtypes)
 
 
-def _reshape(group: Group) -> tuple[int, ...] | None:
-    """ComfyUI's ``.reshape_weight``: the base is zero-padded to this shape before the delta is added."""
-    if not group.has("reshape"):
-        return None
-    return tuple(int(size) for size in group.array("reshape").reshape(-1).tolist())
-
-
-def _bias_reader(group: Group, described: Described, scale: float) -> partial[Vector] | None:
-    if group.has("up_bias"):  # PEFT's lora_bias is scaled like the product it belongs to
-        return partial(_load_bias, group, "up_bias", scale)
+def _bias_role(group: Group, described: Described) -> str | None:
+    """The role of the difference of the module's bias, where it has one beside the weight's."""
+    if group.has("up_bias"):
+        return "up_bias"
     role = "bias" if group.has("bias") else "norm_bias"
-    if not group.has(role) or described.kind == "bias":
-        return None
-    return partial(_load_bias, group, role, 1.0)
+    return role if group.has(role) and described.kind != "bias" else None
+
+
+def _reshape(group: Group) -> tuple[int, ...]:
+    """ComfyUI's ``.reshape_weight``: the base is zero-padded to this shape before the delta is added."""
+    return tuple(int(size) for size in group.array("reshape").reshape(-1).tolist())
 
 
 def _load_bias(group: Group, role: str, scale: float) -> Vector:

@@ -71,7 +71,7 @@ def adapt(source: TensorSource, config: dict[str, Any] | None) -> Adapter:
     """Make an adapter of an open file and the configuration beside it (looked up there when None)."""
     keys = map_keys(source.tensors)
     findings: list[Finding] = list(source.findings)
-    view = KeyView(keys.modules, tuple(keys.rest), source.metadata, config, source.container)
+    view = KeyView(keys.modules, keys.tails, tuple(keys.rest), source.metadata, config, source.container)
     dialect = dialect_of(view)
     if config is None and _wants_config(dialect, keys):
         config = _sibling_config(source, findings)
@@ -117,9 +117,9 @@ def _sibling_config(source: TensorSource, findings: list[Finding]) -> dict[str, 
 
 def _is_flux_control(made: Assembly) -> bool:
     """A control adapter widens the image input (``img_in`` takes more channels, or is padded) and replaces norms."""
-    for name, shape in made.shapes.items():
-        if name.endswith("img_in") and shape.inp is not None and shape.inp > _NORMAL_FLUX_CHANNELS:
-            return True
+    inputs = [shape.inp for name, shape in made.shapes.items() if name.endswith("img_in")]
+    if any(width is not None and width > _NORMAL_FLUX_CHANNELS for width in inputs):
+        return True
     if any(layer.reshape for layer in made.layers.values()):
         return True
     return any(extra.category == "replacement" and "_norm.scale" in extra.key for extra in made.extras)

@@ -7,13 +7,15 @@ that page forbids (names twice, unknown fields, other padding than spaces), so i
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Sequence
+from contextlib import suppress
 from itertools import accumulate
 from operator import mul
 from typing import Any, NamedTuple, NoReturn
 
 from ..adapter import Finding, TensorInfo
-from ..errors import FormatError, HeaderError
-from .dtypes import BITS, MAX_DIMENSIONS
+from ..errors import FileAccessError, FormatError, HeaderError
+from .dtypes import BITS, MAX_DIMENSIONS, single_values
 from .files import InputFile
 from .source import FileSource
 from .strict_json import count_strings, loads
@@ -26,6 +28,24 @@ _MAX_ELEMENTS = 1 << 63  # a size that 64-bit programs can hold
 _JSON_SPACE = " \t\n\r"
 
 
+class SafetensorsSource(FileSource):
+    """A file source where every tensor's bytes lie as they are: single values are read in passing."""
+
+    def scalars(self, names: Sequence[str]) -> dict[str, float]:
+        """As :meth:`FileSource.scalars`: a folder of adapters holds hundreds of thousands of alphas."""
+        by_type: dict[str, list[str]] = {}
+        for name in names:
+            dtype, shape, _, _ = self.tensors[name]
+            if not shape or all(size == 1 for size in shape):
+                by_type.setdefault(dtype, []).append(name)
+        found: dict[str, float] = {}
+        for dtype, group in by_type.items():
+            with suppress(FormatError, FileAccessError):
+                data = self._file.read_each([self.tensors[name][2:] for name in group])
+                found.update(zip(group, single_values(dtype, data), strict=True))
+        return found
+
+
 class Header(NamedTuple):
     """What a header says, after every rule was checked."""
 
@@ -34,7 +54,7 @@ class Header(NamedTuple):
     findings: list[Finding]
 
 
-def open_safetensors(file: InputFile, *, header_limit: int, lenient_metadata: bool) -> FileSource:
+def open_safetensors(file: InputFile, *, header_limit: int, lenient_metadata: bool) -> SafetensorsSource:
     """Read and check the header of ``file``; nothing else is read.
 
     Raises: HeaderError.
@@ -42,7 +62,7 @@ def open_safetensors(file: InputFile, *, header_limit: int, lenient_metadata: bo
     document = _header_bytes(file, header_limit)
     start = 8 + len(document)
     header = parse_header(document, start=start, size=file.size - start, lenient_metadata=lenient_metadata)
-    return FileSource("safetensors", file, header.tensors, header.metadata, header.findings)
+    return SafetensorsSource("safetensors", file, header.tensors, header.metadata, header.findings)
 
 
 def _header_bytes(file: InputFile, limit: int) -> bytes:
@@ -146,6 +166,7 @@ def _tensors(entries: dict[str, Any], start: int, size: int) -> dict[str, Tensor
     tensors = {}
     position = 0
     in_order = True
+    make = tuple.__new__  # a named tuple's own constructor is a function of Python
     for name, entry in entries.items():
         try:
             dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -166,7 +187,7 @@ def _tensors(entries: dict[str, Any], start: int, size: int) -> dict[str, Tensor
         if begin != position:
             in_order = False
         position = end
-        tensors[name] = TensorInfo(dtype, tuple(shape), start + begin, end - begin)
+        tensors[name] = make(TensorInfo, (dtype, tuple(shape), start + begin, end - begin))
     if not in_order:
         position = _check_ranges(tensors, start)
     if position != size:

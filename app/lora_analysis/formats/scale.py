@@ -19,6 +19,7 @@ from .kinds import Described, Group
 from .strict_json import loads
 
 _COMPONENTS = ("transformer", "transformer_2", "unet", "text_encoder", "text_encoder_2", "text_encoder_3")
+SCALE_ROLES = ("alpha", "scale")  # single values that opening reads
 _FIXED_KINDS = frozenset({"full", "norm", "bias", "modulation"})  # no alpha acts on a difference
 
 
@@ -85,22 +86,30 @@ def _header_alpha(metadata: Mapping[str, Any]) -> float | None:
     return None
 
 
-def resolve_scale(group: Group, described: Described, stated: StatedScales) -> Scale:
-    """The scale of one module; see the module's docstring for the order."""
+def resolve_scale(group: Group, described: Described, stated: StatedScales, scalars: Mapping[str, float]) -> Scale:
+    """The scale of one module; see the module's docstring for the order.
+
+    ``scalars``: single values read already, by tensor name. Raises: FormatError where one has no value.
+    """
     if described.kind in _FIXED_KINDS:
         return Scale(None, 1.0, "none")
     if group.has("scale"):  # read by A1111 and Forge in place of alpha / rank
-        return Scale(None, group.source.scalar(group.keys["scale"]), "tensor")
+        return Scale(None, _value(group, "scale", scalars), "tensor")
     if group.has("alpha"):
-        return _from_tensor(group, described)
+        return _from_tensor(_value(group, "alpha", scalars), described)
     if stated.is_mlx:
         absolute = mlx_scale(stated.config)
         return Scale(None, absolute, "config") if absolute is not None else Scale(None, 1.0, "default")
     return _from_statements(group, described, stated)
 
 
-def _from_tensor(group: Group, described: Described) -> Scale:
-    alpha = group.source.scalar(group.keys["alpha"])
+def _value(group: Group, role: str, scalars: Mapping[str, float]) -> float:
+    key = group.keys[role]
+    value = scalars.get(key)
+    return group.source.scalar(key) if value is None else value  # which says what is wrong with it
+
+
+def _from_tensor(alpha: float, described: Described) -> Scale:
     if described.opaque is not None or described.divisor is None:
         return Scale(alpha, 1.0, "tensor")  # LoKr with both sides whole: alpha has no effect
     if not isfinite(alpha):
@@ -126,6 +135,11 @@ def _from_statements(group: Group, described: Described, stated: StatedScales) -
 def _bare_module(name: str, from_header: bool) -> str:
     """The module's name as the configuration's patterns spell it."""
     return name.partition(".")[2] if from_header else name.removeprefix(PEFT_PREFIX)
+
+
+def depends_on_name(config: Mapping[str, Any]) -> bool:
+    """Whether modules have ranks or alphas of their own in the configuration."""
+    return bool(config.get("rank_pattern") or config.get("alpha_pattern"))
 
 
 def rank_conflict(group: Group, described: Described, stated: StatedScales) -> Finding | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ..adapter import Finding, TensorInfo
-from ..errors import FormatError
+from ..errors import FileAccessError, FormatError
 from .dtypes import array_type, single_value
 from .files import InputFile
 
@@ -70,6 +71,14 @@ class FileSource:
             return single_value(info.dtype, self.raw(name))
         except FormatError as error:
             raise FormatError(f"{self._file.label}: {name}: {error.message}") from error
+
+    def scalars(self, names: Sequence[str]) -> dict[str, float]:
+        """:meth:`scalar` of many; those for which it would raise are left out."""
+        found: dict[str, float] = {}
+        for name in names:
+            with suppress(FormatError, FileAccessError):
+                found[name] = self.scalar(name)
+        return found
 
     def close(self) -> None:
         """Release the file."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from ..adapter import Adapter, BaseModel
 from .modules import target_modules
@@ -71,45 +72,72 @@ class AdapterSummary:
         }
 
 
+class _Alike(NamedTuple):
+    """What a summary asks of a layer. Hundreds of layers answer alike, so each answer is counted once."""
+
+    kind: str
+    component: str
+    rank: int | None
+    alpha: float | None
+    scale: float
+    scale_origin: str
+    dtypes: tuple[str, ...]
+    is_conv: bool
+    magnitude_axis: str | None
+    opaque: str | None
+
+
+_Counted = Iterable[tuple[Any, int]]  # values, and how often each occurs; a value may occur again
+_answers = attrgetter(*_Alike._fields)
+
+
 def summarise(adapter: Adapter) -> AdapterSummary:
     """Count what the layers are. Reads no tensor."""
-    layers = list(adapter.layers.values())
+    alike = [(_Alike(*found), count) for found, count in Counter(map(_answers, adapter.layers.values())).items()]
     return AdapterSummary(
         container=adapter.source.container,
         dialect=adapter.dialect,
         algorithm=adapter.algorithm,
         base_model=adapter.base_model,
-        layers=len(layers),
-        convolutions=sum(layer.is_conv for layer in layers),
+        layers=len(adapter.layers),
+        convolutions=sum(count for each, count in alike if each.is_conv),
         parameters=adapter.parameters,
-        ranks=_distribution(layer.rank for layer in layers),
-        alphas=_distribution(layer.alpha for layer in layers),
-        scales=_distribution(layer.scale for layer in layers if layer.scale_origin != "none"),
-        scale_origins=_by_count(layer.scale_origin for layer in layers),
-        kinds=_by_count(layer.kind for layer in layers),
-        components=_by_count(layer.component for layer in layers),
-        dtypes=_by_count(dtype for layer in layers for dtype in layer.dtypes) or _tensor_dtypes(adapter),
+        ranks=_distribution((each.rank, count) for each, count in alike),
+        alphas=_distribution((each.alpha, count) for each, count in alike),
+        scales=_distribution((each.scale, count) for each, count in alike if each.scale_origin != "none"),
+        scale_origins=_by_count((each.scale_origin, count) for each, count in alike),
+        kinds=_by_count((each.kind, count) for each, count in alike),
+        components=_by_count((each.component, count) for each, count in alike),
+        dtypes=_by_count((dtype, count) for each, count in alike for dtype in each.dtypes) or _tensor_dtypes(adapter),
         target_modules=target_modules(adapter.layers),
-        dora_layers=sum(layer.magnitude_axis is not None for layer in layers),
-        opaque=_by_count(layer.opaque for layer in layers if layer.opaque),
-        extras=_by_count(extra.category for extra in adapter.extras),
+        dora_layers=sum(count for each, count in alike if each.magnitude_axis is not None),
+        opaque=_by_count((each.opaque, count) for each, count in alike if each.opaque),
+        extras=_by_count((extra.category, 1) for extra in adapter.extras),
         unrecognised_keys=adapter.unrecognised_keys,
     )
 
 
 def _tensor_dtypes(adapter: Adapter) -> dict[str, int]:
-    return _by_count(info.dtype for info in adapter.source.tensors.values())
+    return _by_count((info.dtype, 1) for info in adapter.source.tensors.values())
 
 
-def _by_count(items: Iterable[str]) -> dict[str, int]:
+def _by_count(counted: _Counted) -> dict[str, int]:
     """Most frequent first; equals keep the file's order."""
-    return dict(Counter(items).most_common())
+    return dict(sorted(_totals(counted).items(), key=lambda item: -item[1]))
 
 
-def _distribution(items: Iterable[Any]) -> dict[Any, int]:
+def _distribution(counted: _Counted) -> dict[Any, int]:
     """By value. NaN, which has no place in an order and is reported by itself, is left out."""
-    counts = Counter(item for item in items if item is not None and item == item)
-    return dict(sorted(counts.items()))
+    return dict(
+        sorted(_totals((value, count) for value, count in counted if value is not None and value == value).items())
+    )
+
+
+def _totals(counted: _Counted) -> dict[Any, int]:
+    totals: dict[Any, int] = {}
+    for value, count in counted:
+        totals[value] = totals.get(value, 0) + count
+    return totals
 
 
 def _mode(distribution: Mapping[Any, int]) -> Any:

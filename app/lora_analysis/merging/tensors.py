@@ -71,4 +71,8 @@ class SumSource:
         """The value of a one-element tensor."""
         return float(self.array(name).reshape(()))
 
+    def scalars(self, names: Sequence[str]) -> dict[str, float]:
+        """:meth:`scalar` of many."""
+        return {name: self.scalar(name) for name in names}
+
     def close(self) -> None: ...

@@ -11,7 +11,7 @@ _FLUX_BLOCKS = ("double_blocks.", "single_blocks.", "img_in", "txt_in", "time_in
 
 
 def _speaks_diffsynth(view: KeyView) -> bool:
-    return any(_NAMED_ADAPTER.search(key) for roles in view.modules.values() for key in roles.values())
+    return any(_NAMED_ADAPTER.search(tail) for tail in view.tails)
 
 
 DIFFSYNTH = Dialect("diffsynth", "DiffSynth-Studio", _speaks_diffsynth)

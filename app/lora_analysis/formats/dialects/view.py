@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ class KeyView:
     """A file's names: modules with their roles, the rest, and what the container says."""
 
     modules: Mapping[str, Mapping[str, str]]  # module -> role -> tensor name
+    tails: Collection[str]  # how the names in modules end
     rest: tuple[str, ...]  # names outside every module
     metadata: Mapping[str, Any]
     config: Mapping[str, Any] | None
@@ -25,7 +26,7 @@ class KeyView:
 
     def any_key(self, ending: str) -> bool:
         """Whether any tensor name inside a module ends with ``ending``."""
-        return any(key.endswith(ending) for roles in self.modules.values() for key in roles.values())
+        return any(tail.endswith(ending) for tail in self.tails)
 
     def mostly(self, *prefixes: str) -> bool:
         """Whether at least half of the modules start with one of ``prefixes``."""

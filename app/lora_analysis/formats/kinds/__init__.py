@@ -12,7 +12,18 @@ from .lora import LORA
 from .lora_variants import ADALORA, EMBEDDING, MLX
 from .opaque import BOFT, FOURIER, GLORA, IA3, OFT, OTHER, VERA, peft_method
 
-__all__ = ["KINDS", "SHARED_TAILS", "TAILS", "Described", "Group", "Kind", "Outline", "kind_of", "peft_method"]
+__all__ = [
+    "KINDS",
+    "SHARED_TAILS",
+    "TAILS",
+    "Described",
+    "Group",
+    "Kind",
+    "Outline",
+    "is_told_by_form",
+    "kind_of",
+    "peft_method",
+]
 
 # Order matters where a module shows the marks of two kinds: the more specific one comes first.
 KINDS: tuple[Kind, ...] = (
@@ -36,6 +47,7 @@ SHARED_TAILS: Mapping[str, str] = {
 TAILS: Mapping[str, str] = {**{tail: role for kind in KINDS for tail, role in kind.tails.items()}, **SHARED_TAILS}
 
 
+_VALUES = frozenset({"on_input", "scale"})
 _PLAIN_LORA = frozenset({"down", "up", "alpha", "dora", "magnitude"})
 
 
@@ -46,3 +58,11 @@ def kind_of(roles: Mapping[str, str]) -> Kind | None:
     if any(role.startswith("other:") for role in roles):
         return OTHER
     return next((kind for kind in KINDS if not kind.marks.isdisjoint(roles)), None)
+
+
+def is_told_by_form(group: Group) -> bool:
+    """Whether every module of these roles and shapes is described alike.
+
+    Not where a value that is stored has a say (IA3's flag, a scale) or the module's name (experts in one parameter).
+    """
+    return _VALUES.isdisjoint(group.keys) and not group.config.get("target_parameters")

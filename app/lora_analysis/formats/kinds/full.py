@@ -15,21 +15,21 @@ from .group import Described, Group, Kind
 def _describe_full(group: Group) -> Described:
     shape = group.shape("diff")
     if len(shape) < 2:
-        return Described("norm", shape, partial(_load_vector, group, "diff"))
-    return Described("full", shape, partial(_load_dense, group))
+        return Described("norm", shape, partial(_load_vector, "diff"))
+    return Described("full", shape, _load_dense)
 
 
 def _load_dense(group: Group, scale: float) -> Dense:
     return Dense(group.array("diff"), scale)
 
 
-def _load_vector(group: Group, role: str, scale: float) -> Vector:
+def _load_vector(role: str, group: Group, scale: float) -> Vector:
     return Vector(group.array(role), scale)
 
 
 def _describe_vector(group: Group, *, kind: str, roles: tuple[str, ...]) -> Described:
     role = next(role for role in roles if role in group.keys)
-    return Described(kind, group.shape(role), partial(_load_vector, group, role))
+    return Described(kind, group.shape(role), partial(_load_vector, role))
 
 
 FULL = Kind("full", {".diff": "diff"}, frozenset({"diff"}), _describe_full)

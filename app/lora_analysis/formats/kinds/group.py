@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...adapter import TensorInfo, TensorSource, Update
+from ...adapter import EMPTY, TensorInfo, TensorSource, Update
 from ...errors import MissingFactorError, ShapeError
 
 if TYPE_CHECKING:
@@ -16,14 +16,13 @@ if TYPE_CHECKING:
 Outline = tuple[int | None, int | None, tuple[int, ...]]  # out, in, kernel: as far as the file tells
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Group:
+class Group(NamedTuple):
     """One module's tensors by role (``down``, ``up``, ``mid``, ``alpha``, ...)."""
 
     name: str
     keys: Mapping[str, str]  # role -> tensor name
     source: TensorSource
-    config: Mapping[str, Any] = field(default_factory=dict)  # adapter_config.json, or the header's copy
+    config: Mapping[str, Any] = EMPTY  # adapter_config.json, or the header's copy
 
     def has(self, role: str) -> bool:
         return role in self.keys
@@ -58,11 +57,11 @@ class Group:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Described:
-    """What the header alone says about a module's update."""
+    """What the header alone says about a module's update: the same for all modules of the same roles and shapes."""
 
     kind: str
     shape: tuple[int, ...] | None  # of the delta; None where only the base weight knows
-    load: Callable[[float], Update]  # reads the arrays; the argument is the resolved scale
+    load: Callable[[Group, float], Update]  # reads the arrays of such a module; the number is the resolved scale
     rank: int | None = None  # stored rank
     divisor: float | None = None  # alpha / divisor is the scale; None: alpha has no effect
     opaque: str | None = None

@@ -6,8 +6,6 @@ Tucker (``hada_t1``, ``hada_t2``): ``w_a`` is **(rank, out)**, ``w_b`` (rank, in
 
 from __future__ import annotations
 
-from functools import partial
-
 from ...adapter import Hadamard, LowRank
 from .group import Described, Group, Kind, require
 
@@ -18,7 +16,7 @@ def _describe(group: Group) -> Described:
     sides = [_side(group, "w1_a", "w1_b", "t1"), _side(group, "w2_a", "w2_b", "t2")]
     require(sides[0] == sides[1], group, f"the two products are {list(sides[0])} and {list(sides[1])}")
     rank = group.shape("w1_b")[0]
-    return Described("loha", sides[0], partial(_load, group), rank=rank, divisor=rank)
+    return Described("loha", sides[0], _load, rank=rank, divisor=rank)
 
 
 def _side(group: Group, a: str, b: str, core: str) -> tuple[int, ...]:

@@ -8,8 +8,6 @@ A factored second side of a convolution is flattened, ``(out2, in2 * k)``: the k
 
 from __future__ import annotations
 
-from functools import partial
-
 from ...adapter import Dense, Kronecker, LowRank
 from .group import Described, Group, Kind, require
 
@@ -23,7 +21,7 @@ def _describe(group: Group) -> Described:
     require(len(first) == 2, group, f"lokr_w1 is {list(first)}; it must be a matrix")
     shape = (first[0] * second[0], first[1] * second[1], *second[2:])
     rank = second_rank or first_rank
-    return Described("lokr", shape, partial(_load, group), rank=rank, divisor=rank)
+    return Described("lokr", shape, _load, rank=rank, divisor=rank)
 
 
 def _side(group: Group, side: str) -> tuple[tuple[int, ...], int | None]:

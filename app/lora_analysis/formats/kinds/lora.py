@@ -59,10 +59,10 @@ def _describe(group: Group) -> Described:
     if prod(up[2:]) != 1:
         raise ShapeError(f"{group.name}: lora_up has kernel {list(up[2:])}; only lora_down may have one")
     kernel = down[2:] or up[2:]
-    return Described("lora", (up[0], down[1], *kernel), partial(_load, group, kernel), rank=down[0], divisor=down[0])
+    return Described("lora", (up[0], down[1], *kernel), partial(_load, kernel), rank=down[0], divisor=down[0])
 
 
-def _load(group: Group, kernel: tuple[int, ...], scale: float) -> LowRank:
+def _load(kernel: tuple[int, ...], group: Group, scale: float) -> LowRank:
     return LowRank(group.matrix("up"), group.matrix("down"), scale, kernel)
 
 
@@ -77,11 +77,11 @@ def _describe_tucker(group: Group, down: tuple[int, ...], up: tuple[int, ...]) -
         f"lora_mid {list(mid)} does not join lora_up {list(up)} and lora_down {list(down)}",
     )
     kernel = mid[2:]
-    load = partial(_load_tucker, group, kernel)
+    load = partial(_load_tucker, kernel)
     return Described("lora", (up[0], down[1], *kernel), load, rank=down[0], divisor=down[0])
 
 
-def _load_tucker(group: Group, kernel: tuple[int, ...], scale: float) -> LowRank:
+def _load_tucker(kernel: tuple[int, ...], group: Group, scale: float) -> LowRank:
     return LowRank(group.matrix("up"), group.matrix("down"), scale, kernel, group.array("mid"))
 
 
@@ -103,7 +103,7 @@ def _describe_grouped(group: Group, down: tuple[int, ...], up: tuple[int, ...]) 
     rank = up[1] if _is_merged_linear(group) else down[0]  # a convolution's groups share one rank
     kernel = down[2:]
     shape = (up[0] // groups * len(parts), down[1], *kernel)
-    return Described("lora", shape, partial(_load_grouped, group, parts, kernel), rank=rank, divisor=rank)
+    return Described("lora", shape, partial(_load_grouped, parts, kernel), rank=rank, divisor=rank)
 
 
 def _is_merged_linear(group: Group) -> bool:
@@ -121,7 +121,7 @@ def _enabled_parts(group: Group, groups: int) -> tuple[bool, ...]:
     return parts
 
 
-def _load_grouped(group: Group, parts: tuple[bool, ...], kernel: tuple[int, ...], scale: float) -> LowRank:
+def _load_grouped(parts: tuple[bool, ...], kernel: tuple[int, ...], group: Group, scale: float) -> LowRank:
     import numpy as np
 
     up, down = group.matrix("up"), group.matrix("down")
@@ -157,11 +157,11 @@ def _describe_parameter_experts(group: Group, experts: int) -> Described:
     (total, width), (out, inner) = group.matrix_shape("down"), group.matrix_shape("up")
     require(total == inner, group, f"lora_A has {total} rows, lora_B {inner} columns")
     rank = total // experts
-    load = partial(_load_parameter_experts, group, experts)
+    load = partial(_load_parameter_experts, experts)
     return Described("lora", (experts, out, width), load, rank=rank, divisor=rank, experts=experts)
 
 
-def _load_parameter_experts(group: Group, experts: int, scale: float) -> Stacked:
+def _load_parameter_experts(experts: int, group: Group, scale: float) -> Stacked:
     down, up = group.matrix("down"), group.matrix("up")
     downs = down.reshape(experts, down.shape[0] // experts, down.shape[1])
     ups = up.reshape(up.shape[0], up.shape[1] // experts, experts)

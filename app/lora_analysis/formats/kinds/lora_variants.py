@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from ...adapter import LowRank, Stacked
@@ -20,7 +19,7 @@ def _describe_adalora(group: Group) -> Described:
     ada = group.shape("ada")
     require(rank == inner == ada[0], group, f"lora_A, lora_E and lora_B have ranks {rank}, {ada[0]} and {inner}")
     # PEFT does not save ``ranknum``; on loading it is the rank of the stored factors.
-    return Described("adalora", (out, width), partial(_load_adalora, group), rank=rank, divisor=rank + 1e-5)
+    return Described("adalora", (out, width), _load_adalora, rank=rank, divisor=rank + 1e-5)
 
 
 def _load_adalora(group: Group, scale: float) -> LowRank:
@@ -40,7 +39,7 @@ def _describe_embedding(group: Group) -> Described:
     """``delta = (B @ A).T * scale`` of shape ``(vocabulary, dim)``: A is (rank, vocab), B is (dim, rank)."""
     (rank, vocabulary), (dim, inner) = group.matrix_shape("embedding_down"), group.matrix_shape("embedding_up")
     require(rank == inner, group, f"lora_embedding_A has rank {rank}, lora_embedding_B has rank {inner}")
-    return Described("lora", (vocabulary, dim), partial(_load_embedding, group), rank=rank, divisor=rank)
+    return Described("lora", (vocabulary, dim), _load_embedding, rank=rank, divisor=rank)
 
 
 def _load_embedding(group: Group, scale: float) -> LowRank:
@@ -68,7 +67,7 @@ def _describe_mlx(group: Group) -> Described:
         return _describe_mlx_experts(group, down, up)
     require(len(down) == len(up) == 2, group, f"lora_a is {list(down)} and lora_b {list(up)}; both must be matrices")
     require(down[1] == up[0], group, f"lora_a has rank {down[1]}, lora_b has rank {up[0]}")
-    return Described("lora", (up[1], down[0]), partial(_load_mlx, group), rank=up[0], divisor=up[0])
+    return Described("lora", (up[1], down[0]), _load_mlx, rank=up[0], divisor=up[0])
 
 
 def _load_mlx(group: Group, scale: float) -> LowRank:
@@ -79,8 +78,7 @@ def _describe_mlx_experts(group: Group, down: tuple[int, ...], up: tuple[int, ..
     experts, out, rank = up
     fits = down[-1:] != () and (down[:-1] == (experts, rank) or down[:-1] == (experts * rank,))
     require(fits, group, f"lora_a {list(down)} does not stack the {experts} experts of rank {rank} of lora_b")
-    load = partial(_load_mlx_experts, group)
-    return Described("lora", (experts, out, down[-1]), load, rank=rank, divisor=rank, experts=experts)
+    return Described("lora", (experts, out, down[-1]), _load_mlx_experts, rank=rank, divisor=rank, experts=experts)
 
 
 def _load_mlx_experts(group: Group, scale: float) -> Stacked:

@@ -18,7 +18,7 @@ def _opaque(kind: str, reason: str, rank: int | None = None, outline: Outline | 
     return Described(kind, None, partial(_load, reason), rank=rank, divisor=rank, opaque=reason, outline=outline)
 
 
-def _load(reason: str, _scale: float) -> Opaque:
+def _load(reason: str, _group: Group, _scale: float) -> Opaque:
     return Opaque(reason)
 
 
