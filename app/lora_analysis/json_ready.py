@@ -26,7 +26,7 @@ def json_ready(value: Any, *, depth: int = MAX_DEPTH) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return encodable(value)
+        return value if value.isascii() else encodable(value)
     if isinstance(value, int):
         return int(value) if value.bit_length() <= _MAX_INTEGER_BITS else None
     if isinstance(value, float):
