@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import struct
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from lora_analysis.cli import build_app
 from lora_analysis.cli.exits import ERROR_CODES, Exit, code_for_many, exit_code
 from lora_analysis.cli.inputs import resolve
 from lora_analysis.cli.inspect import SCHEMA
-from lora_analysis.cli.looking import PARALLEL_FROM, Options, look_at_all
+from lora_analysis.cli.looking import PARALLEL_FROM, Options, _in_order, look_at_all
 from lora_analysis.cli.many import line_of
 from lora_analysis.errors import (
     CancelledError,
@@ -365,6 +366,23 @@ def test_many_files_are_inspected_in_worker_processes_in_order(sdxl: Path, damag
     results = list(look_at_all(paths, Options(), condense=line_of, workers=2))
     assert [json.loads(result.text)["path"] for result in results] == paths
     assert [index for index, result in enumerate(results) if result.code != Exit.OK] == [7]
+
+
+def test_while_no_worker_has_begun_this_process_does_the_work() -> None:
+    waiting: list[Future[int]] = [Future() for _ in range(4)]
+    assert waiting[2].set_running_or_notify_cancel()
+    waiting[2].set_result(-2)
+    done: list[int] = []
+    assert list(_in_order(waiting, lambda index: done.append(index) or index)) == [0, 1, -2, 3]  # type: ignore[func-returns-value]
+    assert done == [0, 1, 3]
+
+
+def test_what_a_worker_raises_is_raised_here() -> None:
+    failed: Future[int] = Future()
+    assert failed.set_running_or_notify_cancel()
+    failed.set_exception(ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        list(_in_order([failed], lambda index: index))
 
 
 # -- help, demo, version -----------------------------------------------------------------------------

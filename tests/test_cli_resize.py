@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +12,7 @@ import pytest
 
 import lora_analysis as la
 from command import lora, lora_process
+from interrupting import interrupted
 from resizable import Case, Work, peft, values
 from resizable import lora as pair
 
@@ -189,10 +187,9 @@ def test_a_process_of_its_own_writes_json_and_nothing_else(path: Path, work: Wor
 # -- Ctrl-C ------------------------------------------------------------------------------------------
 
 INTERRUPTED = """
-import signal, sys, time
+import sys, time
 from lora_analysis.cli import main
 from lora_analysis.resizing import writing
-signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs with it ignored
 rewrite, calls = writing.rewrite, []
 def slowly(*arguments):
     calls.append(1)
@@ -216,14 +213,8 @@ def test_ctrl_c_ends_with_130_soon_and_leaves_what_was_there(exists: bool, work:
     if exists:
         target.write_bytes(b"old")
     before = work.names
-    command = [sys.executable, "-c", INTERRUPTED, str(source), "-o", str(target)]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    child.stdout.readline()
-    child.send_signal(signal.SIGINT)
-    sent = time.monotonic()
-    _, errors = child.communicate(timeout=20)
-    assert time.monotonic() - sent < 5.0  # 0.2 to 0.4 seconds on a machine that does nothing else
-    assert (child.returncode, errors) == (130, "")
+    ended = interrupted(INTERRUPTED, str(source), "-o", str(target))
+    assert ended.seconds < 5.0  # 0.2 to 0.4 seconds on a machine that does nothing else
+    assert (ended.code, ended.err) == (130, "")
     assert work.names == before
     assert not exists or target.read_bytes() == b"old"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from safetensors.numpy import save_file
 
 import oracle
 from command import lora, lora_process
+from interrupting import interrupted
 from lora_analysis.cli.spectrum import MAX_COMPLAINTS, SCHEMA, TABLE_ROWS
 from lora_analysis.cli.spectrum_view import CURVE_WIDTH, decay_curve
 
@@ -271,11 +270,6 @@ main()
 @pytest.mark.skipif(sys.platform == "win32", reason="signals to a child process are different there")
 def test_ctrl_c_ends_with_130_and_without_a_traceback(demo_library: Path) -> None:
     path = demo_library / "sdxl-character-kohya.safetensors"  # 80 layers: 24 seconds if nothing stopped it
-    command = [sys.executable, "-c", INTERRUPTED, str(path)]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    child.stdout.readline()  # the work has begun
-    child.send_signal(signal.SIGINT)
-    _, errors = child.communicate(timeout=20)
-    assert child.returncode == 130
-    assert "Traceback" not in errors
+    ended = interrupted(INTERRUPTED, str(path))
+    assert ended.code == 130
+    assert "Traceback" not in ended.err

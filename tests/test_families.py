@@ -812,3 +812,28 @@ def test_no_spelling_in_the_header_table_is_hidden_by_an_earlier_one() -> None:
         and all(any(fragment in mine for mine in later.fragments) for fragment in earlier.fragments)
     ]
     assert hidden == []
+
+
+@pytest.mark.parametrize(
+    ("double", "single", "expected"), [(19, 38, "flux1"), (20, 40, "framepack"), (1, 1, "framepack")]
+)
+def test_diffusers_names_behind_kohyas_prefix_are_told_by_the_number_of_blocks(
+    double: int, single: int, expected: str
+) -> None:
+    names = [f"lora_unet_transformer_blocks_{index}_attn_to_q" for index in range(double)]
+    names += [f"lora_unet_single_transformer_blocks_{index}_attn_to_q" for index in range(single)]
+    found = infer_base_model({name: ModuleShape(3072, 3072, ()) for name in names}, {})
+    assert found.family == expected, found.evidence
+    assert expected != "framepack" or "flux1" in found.evidence
+
+
+def test_a_few_blocks_in_comfyuis_spelling_leave_hunyuan_video_to_the_header() -> None:
+    modules = {"diffusion_model.double_blocks.0.img_attn.qkv": ModuleShape(9216, 3072, ())}
+    assert infer_base_model(modules, {}).family == "flux1"
+    assert infer_base_model(modules, {"ss_base_model_version": "hunyuan_video"}).family == "hunyuan-video"
+
+
+def test_names_wrapped_twice_by_peft_are_read() -> None:
+    name = "base_model.model.base_model.model.model.layers.{}.mlp.up_proj"
+    modules = {name.format(index): ModuleShape(14336, 4096, ()) for index in range(32)}
+    assert infer_base_model(modules, {}).family == "llama"

@@ -11,6 +11,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,39 @@ def test_a_tensor_of_two_values_is_no_scalar(path: Path) -> None:
     path.write_bytes(safetensors_bytes(entry(), floats(2)))
     with open_source(path) as source, pytest.raises(FormatError, match=r"a has the shape \[2\]"):
         source.scalar("a")
+
+
+def single_values_file(gap: int) -> bytes:
+    """One element of every type, ``gap`` bytes between two, and tensors that are no single number."""
+    parts: dict[str, tuple[str, list[int], bytes]] = {}
+    for position, (dtype, bits) in enumerate(sorted(BITS.items(), key=lambda item: -item[1])):
+        if bits >= 8:
+            parts[f"{position}.alpha"] = (dtype, [[], [1], [1, 1]][position % 3], bytes([0x41, 0x3C] * 8)[: bits // 8])
+        if gap:
+            parts[f"{position}.weight"] = ("U8", [gap], bytes(gap))
+    return good_safetensors({**parts, "two.alpha": ("F16", [2], b"abcd"), "none.alpha": ("F16", [0], b"")}, {})
+
+
+@pytest.mark.parametrize("gap", [0, 1, 1000])
+def test_many_single_values_are_those_read_one_by_one(path: Path, gap: int) -> None:
+    path.write_bytes(single_values_file(gap))
+    with open_source(path) as source:
+        expected = {}
+        for name in source.tensors:
+            with suppress(FormatError):
+                expected[name] = source.scalar(name)
+        assert source.scalars(list(source.tensors)) == expected
+        assert source.scalars(list(reversed(source.tensors))) == expected
+    assert len(expected) == sum(bits >= 8 for bits in BITS.values()) - 1 + (gap == 1) * len(BITS)  # complex is none
+
+
+def test_single_values_that_were_cut_off_are_left_out(path: Path) -> None:
+    path.write_bytes(
+        safetensors_bytes({**entry(), "b": {"dtype": "F32", "shape": [], "data_offsets": [8, 12]}}, floats(3))
+    )
+    with open_source(path) as source:
+        os.truncate(path, path.stat().st_size - 2)
+        assert source.scalars(["a", "b"]) == {}
 
 
 def test_arrays_are_the_callers_own(path: Path) -> None:

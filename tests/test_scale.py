@@ -27,6 +27,39 @@ def pair(
     }
 
 
+def test_modules_of_one_form_keep_scales_of_their_own() -> None:
+    """Opening describes equal modules once: what differs by value or by name must not be shared."""
+    arrays: dict[str, Any] = {}
+    for index, alpha in enumerate((2, 2, 8, 0.0, math.inf, math.nan, 2)):
+        arrays |= {**pair(f"lora_unet_{index}", spelling=KOHYA), f"lora_unet_{index}.alpha": np.float32(alpha)}
+    adapter = adapter_of(arrays)
+    assert [layer.scale for layer in adapter.layers.values()] == [0.5, 0.5, 2.0, 0.0, 1.0, 1.0, 0.5]
+    assert [bool(layer.opaque) for layer in adapter.layers.values()] == [False] * 4 + [True] * 2 + [False]
+    assert [finding.layer for finding in adapter.findings if finding.code.startswith("alpha")] == [
+        f"lora_unet_{index}" for index in (3, 4, 5)
+    ]
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 4, "alpha_pattern": {"b": 8}}
+    patterned = adapter_of({**pair("base_model.model.a"), **pair("base_model.model.b")}, config=config)
+    assert [layer.scale for layer in patterned.layers.values()] == [1.0, 2.0]
+    components = {"lora_adapter_metadata": json.dumps({"unet.lora_alpha": 4, "text_encoder.lora_alpha": 8})}
+    headed = adapter_of({**pair("unet.a"), **pair("text_encoder.a")}, metadata=components)
+    assert [layer.scale for layer in headed.layers.values()] == [1.0, 2.0]
+
+
+def test_layers_of_one_form_read_their_own_tensors() -> None:
+    arrays: dict[str, Any] = {}
+    for index in range(3):
+        down, up = np.full((2, 6), index + 1.0, np.float32), np.full((5, 2), 1.0, np.float32)
+        arrays |= {f"m{index}.lora_A.weight": down, f"m{index}.lora_B.weight": up}
+        arrays |= {f"m{index}.lora_B.bias": np.full(5, float(index), np.float32)}
+        arrays |= {f"m{index}.dora_scale": np.full((5, 1), index + 7.0, np.float32)}
+    for index, layer in enumerate(adapter_of(arrays).layers.values()):
+        assert layer.name == f"m{index}"
+        assert float(layer.update().down[0, 0]) == index + 1.0  # type: ignore[union-attr]
+        assert float(layer.bias().values[0]) == index  # type: ignore[union-attr]
+        assert float(layer.magnitude().values[0]) == index + 7.0  # type: ignore[union-attr]
+
+
 def only_layer(arrays: dict[str, Any], **stated: Any):
     adapter = adapter_of(arrays, **stated)
     (layer,) = adapter.layers.values()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import threadpoolctl
 
+from interrupting import interrupted
 from lora_analysis.adapter import LowRank
 from lora_analysis.errors import CancelledError, OptionError
 from lora_analysis.linalg import svd
@@ -206,8 +206,7 @@ def test_linear_algebra_that_a_worker_loads_has_one_thread_too():
 
 
 INTERRUPTED = """
-import signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs with it ignored
+import sys, time
 from lora_analysis.linalg.streams import map_layers
 def work(n):
     print(n, flush=True)
@@ -221,13 +220,6 @@ except KeyboardInterrupt:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals to a child process are different there")
 def test_ctrl_c_ends_the_work_at_once_and_cleanly():
-    child = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert child.stdout is not None
-    child.stdout.readline()  # the work has begun
-    child.send_signal(signal.SIGINT)
-    rest, errors = child.communicate(timeout=20)
-    assert child.returncode == 130
-    assert errors == ""
-    assert len(rest.split()) < 50
+    ended = interrupted(INTERRUPTED)
+    assert (ended.code, ended.err) == (130, "")
+    assert len(ended.out.split()) < 50

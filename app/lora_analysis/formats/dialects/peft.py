@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from .view import Dialect, KeyView
 
-_LLM_MODULES = ("model.layers.", "model.model.layers.", "model.decoder.layers.", "transformer.h.", "encoder.block.")
+# How Hugging Face's transformers count layers. Image and video models say "blocks", or "layers" alone; a pipeline's
+# text encoder has the component's name in front, and is diffusers'.
+_TRANSFORMERS = re.compile(
+    r"(?!text_encoder)(?:h|(?:.*\.)?(?:(?:encoder|decoder)\.(?:layers?|block|albert_layer_groups)|transformer\.(?:h|layer)"
+    r"|(?:model|language_model|gpt_neox|backbone)\.layers))\.\d+\."
+)
 
 
 def _speaks(view: KeyView) -> bool:
@@ -12,8 +19,10 @@ def _speaks(view: KeyView) -> bool:
         return True
     if "peft_type" in view.settings:
         return True
-    # A language model's bare names: PEFT state dicts with the prefix stripped.
-    return view.mostly(*_LLM_MODULES) and not view.any_key(".lora_a")
+    # Bare names of a language model or an encoder: PEFT state dicts with the prefix stripped.
+    if view.any_key(".lora_a"):
+        return False
+    return 2 * sum(_TRANSFORMERS.match(module) is not None for module in view.modules) >= max(len(view.modules), 1)
 
 
 PEFT = Dialect("peft", "Hugging Face PEFT", _speaks)

@@ -68,7 +68,8 @@ def _flux1_or_chroma(structure: Structure) -> Verdict:
         # musubi-tuner's FLUX.1 Kontext trainer uses the same names and leaves modulation out.
         evidence = "kohya names for whole double_blocks without modulation"
         return Verdict("chroma", evidence, overruled_by=("flux1/kontext",))
-    return Verdict("flux1", "double_blocks without modulation keys", variant, rivals=("chroma",))
+    # ComfyUI spells HunyuanVideo's blocks like this too; its number of blocks was asked for before.
+    return Verdict("flux1", "double_blocks without modulation keys", variant, rivals=("chroma", "hunyuan-video"))
 
 
 def split(structure: Structure) -> Verdict | None:
@@ -84,14 +85,22 @@ def split(structure: Structure) -> Verdict | None:
     # "single_transformer_blocks" contains "transformer_blocks": the line start tells them apart.
     double = max((g.depth for g in structure.groups if g.pattern.startswith("transformer_blocks_N")), default=0)
     single = structure.depth("single_transformer_blocks_N")
-    if "kohya" in structure.towers or structure.has("clean_x_embedder"):
-        return Verdict("framepack", "single_transformer_blocks behind lora_unet_", rivals=("hunyuan-video",))
+    if _is_framepack(structure, double, single):
+        return Verdict("framepack", "single_transformer_blocks behind lora_unet_", rivals=("hunyuan-video", "flux1"))
     if double == 20 or single in (39, 40) or structure.has("token_refiner"):
         evidence = f"{double} transformer_blocks and {single} single_transformer_blocks"
         return Verdict("hunyuan-video", evidence, rivals=("framepack",))
     if structure.has("_norm_linear", "norm1_linear", "norm1_context_linear", "time_text_embed_"):
         return Verdict("flux1", "single_transformer_blocks with modulation")
     return Verdict("flux1", "single_transformer_blocks without modulation keys", rivals=("chroma",))
+
+
+def _is_framepack(structure: Structure, double: int, single: int) -> bool:
+    """Its trainer puts lora_unet_ before diffusers' names. So do converters of FLUX.1, of 19 + 38 blocks."""
+    if structure.has("clean_x_embedder"):
+        return True
+    is_flux = (double == 19 or single == 38) and double < 20 and single < 39
+    return "kohya" in structure.towers and not is_flux
 
 
 FUSED: tuple[Rule, ...] = (fused,)

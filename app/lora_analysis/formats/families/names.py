@@ -50,7 +50,7 @@ _TOWERS: dict[str, Tower] = {
     "list:": "denoiser",  # its first files, where text encoders look the same and follow in a file of their own
 }
 _PREFIX = re.compile(
-    r"(?:base_model[._]model[._])?"
+    r"(?:base_model[._]model[._])*"
     # Longest first: "lora_te1_" before "lora_te_".
     rf"(?P<tower>{'|'.join(re.escape(prefix) for prefix in sorted(_TOWERS, key=len, reverse=True))})?"
     # "transformer" with a dot only: "transformer_blocks" is a name. "unet_" repeats in a home-made conversion.

@@ -176,7 +176,24 @@ def peft_method(segment: str) -> str | None:
 def _describe_other(group: Group) -> Described:
     role = next(role for role in group.keys if role.startswith("other:"))
     method = role.split(":")[1]
-    return _opaque(method, f"{method} is not a factored delta this version can apply")
+    return _opaque(method, f"{method} is not a factored delta this version can apply", outline=_other_outline(group))
+
+
+def _other_outline(group: Group) -> Outline | None:
+    """What the shapes of PEFT 0.21's parameters say about the base weight, for those that say anything."""
+    shapes = {role.rpartition(":")[2]: group.shape(role) for role in group.keys if role.startswith("other:")}
+    for name, shape in shapes.items():
+        match name.removesuffix(".weight").partition(".")[0], shape:
+            case "hra_u", (width, _):
+                return (None, width, ())
+            case "bone_block" | "miss_block", (_, out):  # with init "bat" it is (blocks, b, b)
+                return (out, None, ())
+            case "c3a_kernel", (outs, inputs, size):
+                return (outs * size, inputs * size, ())
+            case "delora_A", (_, width):
+                ups = shapes.get(name.replace("_A", "_B"), ())
+                return (ups[0] if ups else None, width, ())
+    return None
 
 
 OTHER = Kind("other", {}, frozenset({"other"}), _describe_other)
