@@ -35,6 +35,9 @@ class _Header:
     def scalar(self, name: str) -> float:
         return 1.0
 
+    def scalars(self, names: list[str]) -> dict[str, float]:
+        return dict.fromkeys(names, 1.0)
+
     def close(self) -> None: ...
 
 
