@@ -18,8 +18,20 @@ from lora_analysis.cli.looking import Options, look
 from lora_analysis.cli.rows import rich_table, row_of
 from lora_analysis.cli.view import view
 from lora_analysis.demo import write_demo_library
+from lora_analysis.figures import write as write_figure
 
 IMAGES = Path(__file__).resolve().parent / "images"
+
+# Drawn by ``lora plot KIND``: the pictures of docs/plots.md.
+SDXL = ("sdxl-character-kohya.safetensors", "sdxl-style-loha.safetensors")
+FIGURES = {
+    "ranks": SDXL[:1],
+    "heatmap": SDXL[:1],
+    "layers": SDXL[:1],
+    "distribution": SDXL[:1],
+    "comparison": SDXL,
+    "similarity": SDXL,
+}
 
 
 def main() -> None:
@@ -32,6 +44,9 @@ def main() -> None:
         draw("inspect", "demo-library/sdxl-character-kohya.safetensors", view(one), width=100)
         rows = [row_of(look(path, Options())) for path in resolve(["demo-library"]).paths]
         draw("library", "demo-library", rich_table(rows), width=124)
+        for kind, names in FIGURES.items():
+            paths = [f"demo-library/{name}" for name in names]
+            write_figure(kind, paths, IMAGES / f"plot-{kind}.png", overwrite=True)
 
 
 def draw(name: str, argument: str, page: RenderableType, *, width: int) -> None:

@@ -27,6 +27,8 @@ USE_CASES = {
     "inspection",
     "metadata",
     "metadata_export",
+    "figures",
+    "reporting",
     "resizer",
     "resizing",
     "merging",
@@ -56,12 +58,16 @@ MAY_IMPORT = {
     "resizer": BASE | {"background", "failures", "formats", "resizing", "merging"},
     "merging": BASE | {"failures", "formats", "linalg", "resizing", "__init__"},
     "spectra": BASE | {"formats", "linalg", "resizing", "tables"},
+    "plots": BASE | {"formats", "linalg", "spectra", "comparing"},
+    "figures": BASE | {"formats", "plots", "spectra", "comparing"},
+    "visualizer": BASE | {"background", "failures", "figures"},
+    "reporting": BASE | {"__init__", "formats", "inspection", "metadata", "plots", "spectra"},
     "comparing": BASE | {"formats", "linalg", "spectra", "tables"},
-    "pca": BASE | {"background", "failures", "formats", "linalg", "pca_export", "pca_matrices", "spectra"},
+    "pca": BASE | {"background", "failures", "formats", "linalg", "pca_export", "pca_matrices", "plots", "spectra"},
     "pca_export": BASE | {"formats"},
     "pca_matrices": BASE,
     "server": BASE | {"formats", "__init__"} | USE_CASES,
-    "cli": BASE | {"formats", "server", "__init__"} | USE_CASES,
+    "cli": BASE | {"formats", "plots", "server", "__init__"} | USE_CASES,
 }
 HEAVY = {"numpy", "ml_dtypes", "torch", "matplotlib", "seaborn", "sklearn", "scipy", "fastapi", "pydantic", "rich"}
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # type checkers and editors see ordinary imports
+    from . import plots as plot  # noqa: F401  a public name of the package
     from .adapter import Adapter as Adapter
     from .adapter import Layer as Layer
     from .comparing.calculation import compare as compare
@@ -28,14 +29,16 @@ if TYPE_CHECKING:  # type checkers and editors see ordinary imports
     from .metadata import LoraMetadataExtractor as LoraMetadataExtractor
     from .metadata import inspect as inspect
     from .pca import LoraPcaAnalyzer as LoraPcaAnalyzer
+    from .reporting.report import report as report
     from .resizer import LoraResizer as LoraResizer
     from .resizer import plan_resize as plan_resize
     from .resizer import resize as resize
     from .spectra.calculation import spectrum as spectrum
     from .spectra.recommendation import recommend as recommend
     from .spectra.values import Spectrum as Spectrum
+    from .visualizer import LoraVisualizer as LoraVisualizer
 
-_HOME = {
+_HOME: dict[str, tuple[str, str | None]] = {
     "Adapter": ("adapter", "Adapter"),
     "Comparison": ("comparing.values", "Comparison"),
     "Layer": ("adapter", "Layer"),
@@ -43,6 +46,7 @@ _HOME = {
     "LoraMetadataExtractor": ("metadata", "LoraMetadataExtractor"),
     "LoraPcaAnalyzer": ("pca", "LoraPcaAnalyzer"),
     "LoraResizer": ("resizer", "LoraResizer"),
+    "LoraVisualizer": ("visualizer", "LoraVisualizer"),
     "Spectrum": ("spectra.values", "Spectrum"),
     "compare": ("comparing.calculation", "compare"),  # no module has this name: importing it would hide the function
     "inspect": ("metadata", "inspect"),
@@ -51,8 +55,10 @@ _HOME = {
     "open": ("formats", "open_adapter"),
     "plan_merge": ("merging.api", "plan_merge"),
     "plan_resize": ("resizer", "plan_resize"),
+    "plot": ("plots", None),  # the package itself: la.plot.energy(...)
     "recommend": ("spectra.recommendation", "recommend"),
     "repeat_merge": ("merging.api", "repeat_merge"),
+    "report": ("reporting.report", "report"),  # no module has this name: importing it would hide the function
     "resize": ("resizer", "resize"),  # no module has this name: importing it would hide the function
     "spectrum": ("spectra.calculation", "spectrum"),  # no module has this name: importing it would hide the function
 }
@@ -63,7 +69,8 @@ def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, attribute = _HOME[name]
-    value = getattr(importlib.import_module(f".{module}", __name__), attribute)
+    home = importlib.import_module(f".{module}", __name__)
+    value = home if attribute is None else getattr(home, attribute)
     globals()[name] = value  # the next access is a plain lookup
     return value
 

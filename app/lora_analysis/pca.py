@@ -293,6 +293,20 @@ class LoraPcaAnalyzer:
             )
         )
 
+    async def generate_pca_visualization(self, result: Mapping[str, Any], path: PathLike) -> bool:
+        """Draw explained and cumulative variance, singular values and components as ``.png``, ``.svg`` or ``.pdf``.
+
+        Components are a heatmap where the result is of one matrix and holds arrays; else what each of them explains.
+        False, and a line in the log, where that failed; then nothing was changed.
+        """
+
+        def work() -> None:
+            from .plots.pca import draw_pca
+
+            draw_pca(result, path)
+
+        return await in_thread(lambda _cancel: caught(work, doing="drawing", path=path, logger=logger) is None)
+
     async def export_pca_results(self, result: Mapping[str, Any], path: PathLike) -> bool:
         """Write a result as ``.json``, ``.csv`` or ``.npz``; an older export is replaced. False, and a line in the log,
         where that failed; then nothing was changed."""

@@ -21,6 +21,8 @@ from .inspect import inspect
 from .merge import merge
 from .output import complain, emit
 from .pca import pca
+from .plot import plot
+from .report import report
 from .resize import resize
 from .serve import serve
 from .spectrum import spectrum
@@ -63,7 +65,10 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(help=_HELP)(_root)
-    for command in (inspect, check, spectrum, pca, compare, resize, merge, serve, demo, doctor, version):
+    for command in (
+        *(inspect, check, spectrum, pca, compare, plot, report),
+        *(resize, merge, serve, demo, doctor, version),
+    ):
         app.command()(command)
     return app
 

@@ -30,6 +30,11 @@ def compare(
     top: Annotated[
         int, typer.Option(min=0, help="Layers to list, those that agree least first; 0 for all.")
     ] = TABLE_ROWS,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="OUT", help="A figure too: .png, .svg or .pdf.", show_default=False),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing OUT.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document, every layer in it.")] = False,
     grids: Annotated[
         bool, typer.Option("--grids", help="With --json: overlap grids and principal angles of every layer too.")
@@ -44,7 +49,11 @@ def compare(
     shown all the same.
     """
     keep_freed_memory()
+    if output is not None:
+        _check(output, adapters, force=force)
     found = _calculate(adapters, layer, threads)
+    if output is not None:
+        _draw(found, output, force=force)
     if json:
         emit(to_json({"schema": SCHEMA, **found.to_dict(grids=grids)}))
     else:
@@ -58,6 +67,25 @@ def compare(
     if len(found.errors) > MAX_COMPLAINTS:
         complain(f"{len(found.errors) - MAX_COMPLAINTS} more layers that could not be compared, see --json")
     raise typer.Exit(Exit.OK if found.is_complete else Exit.FAILURE)
+
+
+def _check(output: str, adapters: list[str], *, force: bool) -> None:
+    """Refuse what cannot be drawn before the work."""
+    from ..formats.target import check_target
+    from ..plots.saving import SUFFIXES
+    from ..plots.style import require_matplotlib
+
+    require_matplotlib()
+    check_target(output, adapters, overwrite=force, suffixes=SUFFIXES)
+
+
+def _draw(found: Comparison, output: str, *, force: bool) -> None:
+    from ..plots.pages import comparison_page, heading_of
+    from ..plots.saving import save
+
+    names = [adapter.name for adapter in found.adapters]
+    save(comparison_page(found, heading_of(names[:2], [f"{len(names)} adapters"])), output, overwrite=force)
+    complain(f"{output}: drawn", kind="done")
 
 
 def _calculate(paths: list[str], layers: list[str] | None, threads: int | None) -> Comparison:

@@ -17,6 +17,7 @@ SCHEMA = "lora-analysis/pca/1"
 TABLE_ROWS = 40
 MAX_COMPLAINTS = 10
 DATA_SUFFIXES = (".json", ".csv", ".npz")
+FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 
 
 class Target(StrEnum):
@@ -35,7 +36,7 @@ def pca(
             "--output",
             "-o",
             metavar="OUT",
-            help="Data to write: .json, .csv or .npz.",
+            help="Data to write, .json, .csv or .npz; or a figure, .png, .svg or .pdf.",
             show_default=False,
         ),
     ] = None,
@@ -80,7 +81,11 @@ def _check(output: str, path: str, *, force: bool) -> None:
     """Refuse what cannot be written before the work."""
     from ..formats.target import check_target
 
-    check_target(output, [path], overwrite=force, suffixes=DATA_SUFFIXES)
+    if output.lower().endswith(FIGURE_SUFFIXES):
+        from ..plots.style import require_matplotlib
+
+        require_matplotlib()
+    check_target(output, [path], overwrite=force, suffixes=DATA_SUFFIXES + FIGURE_SUFFIXES)
 
 
 def _needs_arrays(output: str | None) -> bool:
@@ -113,6 +118,12 @@ def _without_arrays(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write(found: dict[str, Any], output: str, *, force: bool) -> None:
+    if output.lower().endswith(FIGURE_SUFFIXES):
+        from ..plots.pca import draw_pca
+
+        draw_pca(found, output, overwrite=force)
+        complain(f"{output}: drawn", kind="done")
+        return
     from ..pca_export import write_results
 
     write_results(found, output, overwrite=force)

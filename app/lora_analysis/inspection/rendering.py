@@ -113,7 +113,7 @@ _FIELDS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
 def render_text(metadata: Mapping[str, Any]) -> str:
     """The document as plain text, one line per fact."""
     lines = []
-    for title, rows in _sections(metadata):
+    for title, rows in sections(metadata):
         width = max((len(label) for label, _ in rows), default=0)
         lines += [title, "-" * len(title), *(f"{label.ljust(width)}  {value}".rstrip() for label, value in rows), ""]
     return "\n".join(lines)
@@ -122,14 +122,15 @@ def render_text(metadata: Mapping[str, Any]) -> str:
 def render_markdown(metadata: Mapping[str, Any]) -> str:
     """The document as Markdown, one table per section."""
     lines = [f"# {_escaped(_title(metadata))}", ""]
-    for title, rows in _sections(metadata):
+    for title, rows in sections(metadata):
         lines += [f"## {title}", "", "| | |", "|---|---|"]
         lines += [f"| {_escaped(label)} | {_escaped(value)} |" for label, value in rows]
         lines.append("")
     return "\n".join(lines)
 
 
-def _sections(metadata: Mapping[str, Any]) -> Iterator[Section]:
+def sections(metadata: Mapping[str, Any]) -> Iterator[Section]:
+    """The document as headings with rows of printable text, for any page that shows it."""
     for block, title, fields in _FIELDS:
         content = _block(metadata, block)
         rows = [(label, _shown(content[key])) for key, label in fields if not _is_empty(content.get(key))]

@@ -1,0 +1,76 @@
+"""Layers in the order of the network, as runs of one block: what long axes are labelled with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+from .modules import Placed
+from .style import MUTED, label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_SHORT = {"text_encoder": "te", "text_encoder_2": "te2", "text_encoder_3": "te3", "transformer": "", "model": ""}
+_DENSE = 0.012  # of the axis: labels closer than this would overlap
+
+
+class Run(NamedTuple):
+    """Neighbouring layers of one component and block: positions ``[start, stop)``."""
+
+    component: str
+    block: str | None
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        short = _SHORT.get(self.component, self.component)
+        return label(" ".join(part for part in (short, self.block or "other") if part), 28)
+
+
+def runs_of(layers: Sequence[Placed]) -> list[Run]:
+    """The runs, in order; their sizes add up to the number of layers."""
+    runs: list[Run] = []
+    for place, layer in enumerate(layers):
+        last = runs[-1] if runs else None
+        if last is not None and (last.component, last.block) == (layer.component, layer.block):
+            runs[-1] = last._replace(stop=place + 1)
+        else:
+            runs.append(Run(layer.component, layer.block, place, place + 1))
+    return runs
+
+
+def label_rows(ax: Axes, runs: Sequence[Run], *, dividers: str = "white") -> None:
+    """Name the runs along the y axis and draw a line between them. Labels that would overlap are left out."""
+    centres = [((run.start + run.stop - 1) / 2, run.name) for run in runs]
+    shown = thinned(centres, runs[-1].stop if runs else 1)
+    ax.set_yticks([centre for centre, _ in shown], [name for _, name in shown])
+    ax.tick_params(axis="y", length=0)
+    for before, run in pairwise(runs):
+        width = 1.2 if run.component != before.component else 0.4
+        ax.axhline(run.start - 0.5, color=dividers, linewidth=width)
+
+
+def mark_columns(ax: Axes, runs: Sequence[Run], *, height: float) -> None:
+    """Name the components along the x axis and shade every other run, so that blocks can be told apart."""
+    for number, run in enumerate(runs):
+        if number % 2:
+            ax.axvspan(run.start - 0.5, run.stop - 0.5, color="#F4F5F7", zorder=0, linewidth=0)
+    total = runs[-1].stop if runs else 1
+    centres = [((run.start + run.stop - 1) / 2, run.name) for run in runs]
+    shown = thinned(centres, total, gap=0.022)
+    ax.set_xticks([centre for centre, _ in shown], [name for _, name in shown], rotation=90, fontsize=6.5, color=MUTED)
+    ax.tick_params(axis="x", length=0)
+    ax.set_xlim(-0.5, total - 0.5)
+    ax.set_ylim(0, height)
+
+
+def thinned(labels: Sequence[tuple[float, str]], total: int, gap: float = _DENSE) -> list[tuple[float, str]]:
+    """Those labels that keep ``gap`` of the axis from the one before."""
+    shown: list[tuple[float, str]] = []
+    for centre, name in labels:
+        if not shown or centre - shown[-1][0] >= gap * total:
+            shown.append((centre, name))
+    return shown
