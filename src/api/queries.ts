@@ -1,0 +1,160 @@
+/** What the screens ask the server. Keys say what an answer depends on; a file's revision changes its answers. */
+
+import { keepPreviousData, queryOptions, useQuery } from "@tanstack/react-query";
+import { decodeSpectra } from "../lib/spectra";
+import type { SizeModel } from "../lib/size";
+import { answered, api, bytesOf, type Job, type Schemas, take } from "./client";
+
+export type LibraryFilters = {
+  q?: string;
+  root?: string[];
+  base_model?: string[];
+  algorithm?: string[];
+  dialect?: string[];
+  trainer?: string[];
+  dtype?: string[];
+  container?: string[];
+  problems?: string[];
+  tag?: string[];
+  all_tags?: boolean;
+  rank_min?: number;
+  rank_max?: number;
+  sort?: string;
+  descending?: boolean;
+};
+
+const FOREVER = { staleTime: Number.POSITIVE_INFINITY, gcTime: 15 * 60_000 };
+
+export const libraryPage = (filters: LibraryFilters, offset: number, limit: number) =>
+  queryOptions({
+    queryKey: ["library", filters, offset, limit],
+    queryFn: ({ signal }) =>
+      take(api.GET("/api/v1/adapters", { params: { query: { ...filters, offset, limit } as never }, signal })),
+    placeholderData: keepPreviousData,
+    meta: { what: "The library" },
+  });
+
+export const adapterRow = (id: string) =>
+  queryOptions({
+    queryKey: ["adapter", id],
+    queryFn: ({ signal }) => take(api.GET("/api/v1/adapters/{id}", { params: { path: { id } }, signal })),
+    staleTime: 30_000,
+  });
+
+export const metadata = (id: string) =>
+  queryOptions({
+    queryKey: ["metadata", id],
+    queryFn: ({ signal }) =>
+      answered((wait) => api.GET("/api/v1/adapters/{id}/metadata", { params: { path: { id }, query: { wait } }, signal }), signal) as Promise<Schemas["Inspection"]>,
+    ...FOREVER,
+  });
+
+export const layers = (id: string) =>
+  queryOptions({
+    queryKey: ["layers", id],
+    queryFn: ({ signal }) =>
+      answered((wait) => api.GET("/api/v1/adapters/{id}/layers", { params: { path: { id }, query: { wait } }, signal }), signal) as Promise<Schemas["LayerList"]>,
+    ...FOREVER,
+  });
+
+export const spectra = (id: string, onJob?: (job: Job) => void) =>
+  queryOptions({
+    queryKey: ["spectra", id],
+    queryFn: async ({ signal }) => decodeSpectra(await bytesOf(`/api/v1/adapters/${id}/spectra`, signal, onJob)),
+    ...FOREVER,
+  });
+
+export const roots = queryOptions({
+  queryKey: ["roots"],
+  queryFn: ({ signal }) => take(api.GET("/api/v1/roots", { signal })),
+});
+
+export const skippedFiles = queryOptions({
+  queryKey: ["skipped"],
+  queryFn: ({ signal }) => take(api.GET("/api/v1/skipped", { signal })),
+});
+
+export const serverInfo = queryOptions({
+  queryKey: ["info"],
+  queryFn: ({ signal }) => take(api.GET("/api/v1/info", { signal })),
+  ...FOREVER,
+});
+
+export const health = queryOptions({
+  queryKey: ["health"],
+  queryFn: ({ signal }) => take(api.GET("/api/v1/health", { signal })),
+  ...FOREVER,
+});
+
+export const jobs = queryOptions({
+  queryKey: ["jobs"],
+  queryFn: async ({ signal }) => (await take(api.GET("/api/v1/jobs", { params: { query: { limit: 200 } }, signal }))).items,
+  // The stream of events keeps this list; see JobStream.
+  staleTime: Number.POSITIVE_INFINITY,
+});
+
+export const jobResult = (id: string, enabled = true) =>
+  queryOptions({
+    queryKey: ["result", id],
+    queryFn: ({ signal }) => take(api.GET("/api/v1/jobs/{id}/result", { params: { path: { id } }, signal })),
+    enabled,
+    ...FOREVER,
+  });
+
+export const resizePlan = (adapter: string, options: Schemas["ResizeOptions"], enabled: boolean) =>
+  queryOptions({
+    queryKey: ["plan-resize", adapter, options],
+    queryFn: ({ signal }) =>
+      answered(
+        (wait) => api.POST("/api/v1/plans/resize", { params: { query: { wait } }, body: { adapter, options, predict: true }, signal }),
+        signal,
+      ) as Promise<Schemas["ResizePlan"]>,
+    placeholderData: keepPreviousData,
+    enabled,
+    retry: false,
+    ...FOREVER,
+  });
+
+export const mergePlan = (inputs: Schemas["MergeInput"][], options: Schemas["MergeOptions"], enabled: boolean) =>
+  queryOptions({
+    queryKey: ["plan-merge", inputs, options],
+    queryFn: ({ signal }) =>
+      answered(
+        (wait) => api.POST("/api/v1/plans/merge", { params: { query: { wait } }, body: { inputs, options, predict: true }, signal }),
+        signal,
+      ) as Promise<Schemas["MergePlan"]>,
+    placeholderData: keepPreviousData,
+    enabled,
+    retry: false,
+    ...FOREVER,
+  });
+
+export const comparison = (adapters: string[], enabled: boolean) =>
+  queryOptions({
+    queryKey: ["comparison", adapters],
+    queryFn: ({ signal }) =>
+      answered((wait) => api.POST("/api/v1/comparisons", { params: { query: { wait } }, body: { adapters, layers: [] }, signal }), signal) as Promise<Comparison>,
+    enabled,
+    retry: false,
+    ...FOREVER,
+  });
+
+/** docs/compare.md defines every figure. */
+export type Comparison = Schemas["Comparison"];
+
+export const sizeModel = (id: string, dtype: string, alpha: string) =>
+  queryOptions({
+    queryKey: ["size-model", id, dtype, alpha],
+    queryFn: ({ signal }) =>
+      answered<SizeModel>(
+        (wait) => api.GET("/api/v1/adapters/{id}/size-model" as never, { params: { path: { id }, query: { dtype, alpha, wait } }, signal } as never) as never,
+        signal,
+      ),
+    placeholderData: keepPreviousData,
+    ...FOREVER,
+  });
+
+export function useJob(id: string | null): Job | null {
+  const { data } = useQuery(jobs);
+  return (id && data?.find((job) => job.id === id)) || null;
+}

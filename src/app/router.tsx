@@ -1,0 +1,137 @@
+import { createRootRoute, createRoute, createRouter, lazyRouteComponent, redirect } from "@tanstack/react-router";
+import * as read from "../lib/search";
+import { Shell } from "./Shell";
+import { ErrorState, NotFound } from "../components/ui/states";
+
+type Unread = Record<string, unknown>;
+
+/** Every part of a screen's state may be absent. */
+function state<State extends object>(reader: (search: Unread) => State): (search: Unread) => Partial<State> {
+  return reader;
+}
+
+const root = createRootRoute({ component: Shell, notFoundComponent: NotFound, errorComponent: ({ error }) => <ErrorState error={error} /> });
+
+const index = createRoute({
+  getParentRoute: () => root,
+  path: "/",
+  beforeLoad: () => {
+    throw redirect({ to: "/library", replace: true });
+  },
+});
+
+const library = createRoute({
+  getParentRoute: () => root,
+  path: "/library",
+  validateSearch: state((s) => ({
+    q: read.text(s, "q"),
+    root: read.list(s, "root"),
+    base_model: read.list(s, "base_model"),
+    algorithm: read.list(s, "algorithm"),
+    dialect: read.list(s, "dialect"),
+    trainer: read.list(s, "trainer"),
+    dtype: read.list(s, "dtype"),
+    problems: read.list(s, "problems"),
+    tag: read.list(s, "tag"),
+    all_tags: read.flag(s, "all_tags"),
+    rank_min: read.integer(s, "rank_min", 0),
+    rank_max: read.integer(s, "rank_max", 0),
+    sort: read.text(s, "sort"),
+    descending: read.flag(s, "descending"),
+    id: read.id(s, "id"),
+  })),
+  component: lazyRouteComponent(() => import("../components/LoraAnalysis/Library")),
+});
+
+export const INSPECT_TABS = ["overview", "tags", "modules", "metadata", "health"] as const;
+
+const inspect = createRoute({
+  getParentRoute: () => root,
+  path: "/inspect",
+  validateSearch: state((s) => ({
+    id: read.id(s, "id"),
+    local: read.flag(s, "local"),
+    tab: read.oneOf(s, "tab", INSPECT_TABS),
+    find: read.text(s, "find"),
+  })),
+  component: lazyRouteComponent(() => import("../components/LoraAnalysis/Inspect")),
+});
+
+const spectrum = createRoute({
+  getParentRoute: () => root,
+  path: "/spectrum",
+  validateSearch: state((s) => ({
+    id: read.id(s, "id"),
+    layer: read.list(s, "layer"),
+    measure: read.oneOf(s, "measure", ["relative", "absolute", "energy"] as const),
+    component: read.text(s, "component"),
+    rank: read.integer(s, "rank", 1),
+    tab: read.oneOf(s, "tab", ["spectrum", "pca"] as const),
+  })),
+  component: lazyRouteComponent(() => import("../components/LoraAnalysis/PcaAnalysis")),
+});
+
+const resize = createRoute({
+  getParentRoute: () => root,
+  path: "/resize",
+  validateSearch: state((s) => ({
+    id: read.id(s, "id"),
+    rule: read.text(s, "rule"),
+    value: read.decimal(s, "value", 0),
+    dtype: read.text(s, "dtype"),
+    alpha: read.text(s, "alpha"),
+    max_rank: read.integer(s, "max_rank", 1),
+    job: read.id(s, "job"),
+  })),
+  component: lazyRouteComponent(() => import("../components/LoraAnalysis/LoraResizer")),
+});
+
+const merge = createRoute({
+  getParentRoute: () => root,
+  path: "/merge",
+  validateSearch: state((s) => ({
+    ids: read.ids(s, "ids"),
+    weights: read.list({ weights: s.weights }, "weights") && [s.weights].flat().map(String),
+    method: read.text(s, "method"),
+    rank: read.integer(s, "rank", 1),
+    dtype: read.text(s, "dtype"),
+    job: read.id(s, "job"),
+  })),
+  component: lazyRouteComponent(() => import("../components/LoraAnalysis/Merge")),
+});
+
+const compare = createRoute({
+  getParentRoute: () => root,
+  path: "/compare",
+  validateSearch: state((s) => ({
+    ids: read.ids(s, "ids", 8),
+    all: read.flag(s, "all"),
+    pair: read.integer(s, "pair", 0),
+  })),
+  component: lazyRouteComponent(() => import("../components/LoraAnalysis/Compare")),
+});
+
+const jobs = createRoute({
+  getParentRoute: () => root,
+  path: "/jobs",
+  validateSearch: state((s) => ({
+    job: read.id(s, "job"),
+    state: read.list(s, "state"),
+    analyses: read.flag(s, "analyses"),
+  })),
+  component: lazyRouteComponent(() => import("../components/LoraAnalysis/Jobs")),
+});
+
+export const router = createRouter({
+  routeTree: root.addChildren([index, library, inspect, spectrum, resize, merge, compare, jobs]),
+  parseSearch: (text) => read.parseSearch(text),
+  stringifySearch: (search) => read.stringifySearch(search),
+  defaultPreload: "intent",
+  scrollRestoration: true,
+});
+
+declare module "@tanstack/react-router" {
+  interface Register {
+    router: typeof router;
+  }
+}

@@ -1,0 +1,24 @@
+import { createTheme, type MantineColorsTuple } from "@mantine/core";
+
+const teal: MantineColorsTuple = ["#e8f7f8", "#d3ecee", "#a5d9dd", "#74c5cb", "#4db4bc", "#34a9b2", "#1f9aa4", "#177f88", "#126c74", "#0b565d"];
+
+export const theme = createTheme({
+  colors: { brand: teal },
+  primaryColor: "brand",
+  // 8 on white and 4 on the dark ground keep 4.5:1 for text.
+  primaryShade: { light: 8, dark: 7 },
+  autoContrast: true,
+  respectReducedMotion: true,
+  defaultRadius: "md",
+  cursorType: "pointer",
+  fontFamily: 'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif',
+  fontFamilyMonospace: 'ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace',
+  headings: { fontWeight: "650" },
+  components: {
+    // Mantine's default close button has no name.
+    Notification: { defaultProps: { closeButtonProps: { "aria-label": "Dismiss" }, withBorder: true } },
+    Tooltip: { defaultProps: { openDelay: 250, withArrow: true } },
+    Modal: { defaultProps: { closeButtonProps: { "aria-label": "Close" } } },
+    Drawer: { defaultProps: { closeButtonProps: { "aria-label": "Close" } } },
+  },
+});

@@ -1,0 +1,142 @@
+import { useVirtualizer } from "@tanstack/react-virtual";
+import { IconArrowDown, IconArrowUp } from "@tabler/icons-react";
+import { type KeyboardEvent, type ReactNode, useEffect, useId, useRef, useState } from "react";
+
+export interface Column<Row> {
+  id: string;
+  title: string;
+  /** Pixels; the columns that `grow` share what is left. */
+  width: number;
+  grow?: boolean;
+  right?: boolean;
+  sortable?: boolean;
+  cell: (row: Row, index: number) => ReactNode;
+}
+
+export interface Sort {
+  id: string;
+  descending: boolean;
+}
+
+interface VirtualTableProps<Row> {
+  label: string;
+  columns: Column<Row>[];
+  count: number;
+  /** Undefined while the row is on its way. */
+  rowAt: (index: number) => Row | undefined;
+  rowKey: (row: Row, index: number) => string;
+  sort?: Sort;
+  onSort?: (sort: Sort) => void;
+  onOpen?: (row: Row, index: number) => void;
+  onToggle?: (row: Row) => void;
+  isSelected?: (row: Row) => boolean;
+  /** Which rows are in sight, so that they can be fetched. */
+  onRange?: (first: number, last: number) => void;
+  height?: number | string;
+  rowHeight?: number;
+}
+
+/**
+ * A table of any length: only rows in sight are in the page. One stop of the tab key; arrow keys move a row cursor,
+ * Enter opens, Space selects.
+ */
+export function VirtualTable<Row>(props: VirtualTableProps<Row>) {
+  const { label, columns, count, rowAt, rowKey, sort, onSort, onOpen, onToggle, isSelected, onRange, rowHeight = 34 } = props;
+  const scroller = useRef<HTMLDivElement>(null);
+  const base = useId();
+  const [active, setActive] = useState(-1);
+  const rows = useVirtualizer({ count, getScrollElement: () => scroller.current, estimateSize: () => rowHeight, overscan: 12 });
+  const items = rows.getVirtualItems();
+  const [first, last] = [items[0]?.index ?? 0, items.at(-1)?.index ?? 0];
+  useEffect(() => onRange?.(first, last), [first, last, onRange]);
+
+  const onKey = (event: KeyboardEvent) => {
+    if (event.target !== event.currentTarget) return;
+    const page = Math.max(1, Math.floor((scroller.current?.clientHeight ?? 400) / rowHeight) - 2);
+    const steps: Record<string, number> = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -count, End: count };
+    const step = steps[event.key];
+    if (step !== undefined && count > 0) {
+      event.preventDefault();
+      const next = Math.min(count - 1, Math.max(0, active + step));
+      setActive(next);
+      rows.scrollToIndex(next, { align: "auto" });
+      return;
+    }
+    const row = active >= 0 ? rowAt(active) : undefined;
+    if (row === undefined) return;
+    if (event.key === "Enter") onOpen?.(row, active);
+    if (event.key === " ") {
+      event.preventDefault();
+      onToggle?.(row);
+    }
+  };
+  const style = (column: Column<Row>) => (column.grow ? { flex: `1 1 ${column.width}px`, minWidth: column.width } : { width: column.width });
+  const minWidth = columns.reduce((sum, column) => sum + column.width, 0);
+
+  return (
+    <div
+      ref={scroller}
+      className="scroller"
+      style={{ height: props.height ?? Math.min(480, 40 + count * rowHeight) }}
+      role="grid"
+      aria-label={label}
+      aria-rowcount={count + 1}
+      aria-colcount={columns.length}
+      aria-multiselectable={onToggle ? true : undefined}
+      aria-activedescendant={active >= 0 && items.some(({ index }) => index === active) ? `${base}-${active}` : undefined}
+      tabIndex={0}
+      onKeyDown={onKey}
+    >
+      <table className="grid-table" role="presentation" style={{ minWidth }}>
+        <thead role="rowgroup">
+          <tr role="row" aria-rowindex={1}>
+            {columns.map((column) => {
+              const sorted = sort?.id === column.id ? (sort.descending ? "descending" : "ascending") : undefined;
+              return (
+                <th key={column.id} role="columnheader" className={column.right ? "right" : undefined} style={style(column)} aria-sort={sorted}>
+                  {column.sortable && onSort ? (
+                    <button type="button" className="link" onClick={() => onSort({ id: column.id, descending: sorted === "ascending" })}>
+                      {column.title}
+                      {sorted === "ascending" && <IconArrowUp size={13} aria-hidden />}
+                      {sorted === "descending" && <IconArrowDown size={13} aria-hidden />}
+                    </button>
+                  ) : (
+                    column.title
+                  )}
+                </th>
+              );
+            })}
+          </tr>
+        </thead>
+        <tbody role="rowgroup" style={{ height: rows.getTotalSize() }}>
+          {items.map(({ index, start }) => {
+            const row = rowAt(index);
+            const selected = row !== undefined && isSelected?.(row);
+            return (
+              // biome-ignore lint/a11y/useKeyWithClickEvents: the grid handles Enter and Space for its active row
+              <tr
+                key={row === undefined ? index : rowKey(row, index)}
+                id={`${base}-${index}`}
+                role="row"
+                aria-rowindex={index + 2}
+                aria-selected={isSelected ? Boolean(selected) : undefined}
+                data-selected={selected || undefined}
+                style={{ transform: `translateY(${start}px)`, height: rowHeight, outline: index === active ? "2px solid var(--accent)" : undefined, outlineOffset: -2, cursor: onOpen ? "pointer" : undefined }}
+                onClick={(event) => {
+                  setActive(index);
+                  if (row !== undefined && !(event.target as HTMLElement).closest("button, a, input, label")) onOpen?.(row, index);
+                }}
+              >
+                {columns.map((column) => (
+                  <td key={column.id} role="gridcell" className={column.right ? "right" : undefined} style={style(column)}>
+                    <div className="clip">{row === undefined ? "…" : column.cell(row, index)}</div>
+                  </td>
+                ))}
+              </tr>
+            );
+          })}
+        </tbody>
+      </table>
+    </div>
+  );
+}
