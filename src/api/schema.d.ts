@@ -290,7 +290,7 @@ export interface paths {
         put?: never;
         /**
          * Upload
-         * @description Upload one file, the body being its bytes. A name that is taken gets a number. 202 where reading it takes long.
+         * @description Upload one file, the body being its bytes. A taken name gets a number. 202 where reading it takes long.
          */
         post: operations["library_upload"];
         delete?: never;
@@ -478,7 +478,7 @@ export interface paths {
          * Events
          * @description One stream for all jobs: ``snapshot``, ``job``, ``progress`` and ``removed`` events.
          *
-         *     A client that reconnects with ``Last-Event-ID`` hears what it missed, or a snapshot where that is not known any more.
+         *     A client that reconnects with ``Last-Event-ID`` hears what it missed, or a snapshot where that is not known.
          */
         get: operations["jobs_events"];
         put?: never;
