@@ -113,6 +113,11 @@ export default function Library() {
   );
 }
 
+/** Without the suffix that nearly every row would repeat; the whole name is in the tooltip and beside the list. */
+function stemOf(name: string): string {
+  return name.replace(/\.safetensors$/, "");
+}
+
 /** The search's state as the server's parameters; "-" in a link stands for "not stated". */
 export function filtersOf(search: Record<string, unknown>): LibraryFilters {
   const filters: Record<string, unknown> = {};
@@ -154,26 +159,26 @@ function columnsOf(chosen: ReadonlyMap<string, AdapterRow>, toggle: (row: Adapte
     {
       id: "name",
       title: "Name",
-      width: 250,
+      width: 230,
       grow: true,
       sortable: true,
       cell: (row) => (
         <span title={printable([row.folder, row.name].filter(Boolean).join("/"))}>
-          <b style={{ fontWeight: 600 }}>{printable(row.name)}</b>
+          <b style={{ fontWeight: 600 }}>{printable(stemOf(row.name))}</b>
           {row.title && row.title !== row.name && <span style={{ color: "var(--mantine-color-dimmed)" }}> {printable(row.title)}</span>}
         </span>
       ),
     },
-    { id: "base_model", title: "Base model", width: 130, sortable: true, cell: (row) => printable(row.base_model_label ?? row.base_model ?? "–") },
-    { id: "algorithm", title: "Algorithm", width: 92, sortable: true, cell: (row) => (row.algorithm ? row.algorithm + (row.dora ? " + DoRA" : "") : "–") },
+    { id: "problems", title: "Health", width: 88, sortable: true, cell: (row) => <Problems row={row} /> },
+    { id: "base_model", title: "Base model", width: 150, sortable: true, cell: (row) => printable(row.base_model_label ?? row.base_model ?? "–") },
+    { id: "algorithm", title: "Algorithm", width: 96, sortable: true, cell: (row) => (row.algorithm ? row.algorithm + (row.dora ? " + DoRA" : "") : "–") },
     { id: "rank", title: "Rank", width: 72, right: true, sortable: true, cell: (row) => rankText(row) },
     { id: "alpha", title: "Alpha", width: 68, right: true, sortable: true, cell: (row) => row.alpha ?? "–" },
     { id: "parameters", title: "Params", width: 82, right: true, sortable: true, cell: (row) => short(row.parameters) },
     { id: "size", title: "Size", width: 86, right: true, sortable: true, cell: (row) => bytes(row.size_bytes) },
-    { id: "dtype", title: "Type", width: 66, cell: (row) => row.dtype ?? "–" },
-    { id: "tags", title: "Top tags", width: 170, grow: true, cell: (row) => printable(row.top_tags.slice(0, 4).map(({ tag }) => tag).join(", ")) || "–" },
-    { id: "modified", title: "Modified", width: 130, sortable: true, cell: (row) => <span className="num">{date(row.modified_at)}</span> },
-    { id: "problems", title: "Health", width: 92, sortable: true, cell: (row) => <Problems row={row} /> },
+    { id: "dtype", title: "Type", width: 60, cell: (row) => row.dtype ?? "–" },
+    { id: "tags", title: "Top tags", width: 120, grow: true, cell: (row) => printable(row.top_tags.slice(0, 4).map(({ tag }) => tag).join(", ")) || "–" },
+    { id: "modified", title: "Modified", width: 136, sortable: true, cell: (row) => <span className="num">{date(row.modified_at)}</span> },
   ];
 }
 
