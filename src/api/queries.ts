@@ -146,13 +146,31 @@ export const sizeModel = (id: string, dtype: string, alpha: string) =>
   queryOptions({
     queryKey: ["size-model", id, dtype, alpha],
     queryFn: ({ signal }) =>
-      answered<SizeModel>(
-        (wait) => api.GET("/api/v1/adapters/{id}/size-model" as never, { params: { path: { id }, query: { dtype, alpha, wait } }, signal } as never) as never,
+      answered(
+        (wait) => api.GET("/api/v1/adapters/{id}/size-model", { params: { path: { id }, query: { dtype, alpha, wait } as never }, signal }),
         signal,
-      ),
+      ) as unknown as Promise<SizeModel>,
     placeholderData: keepPreviousData,
     ...FOREVER,
   });
+
+export const pca = (adapter: string, target: "factors" | "delta") =>
+  queryOptions({
+    queryKey: ["pca", adapter, target],
+    queryFn: ({ signal }) =>
+      answered(
+        (wait) => api.POST("/api/v1/pca", { params: { query: { wait } }, body: { adapter, target, components: 8, layers: [], arrays: false }, signal }),
+        signal,
+      ) as Promise<Schemas["Pca"]>,
+    retry: false,
+    ...FOREVER,
+  });
+
+export const mergeMethods = queryOptions({
+  queryKey: ["merge-methods"],
+  queryFn: ({ signal }) => take(api.GET("/api/v1/merge-methods", { signal })),
+  ...FOREVER,
+});
 
 export function useJob(id: string | null): Job | null {
   const { data } = useQuery(jobs);

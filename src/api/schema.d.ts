@@ -319,6 +319,66 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/pca": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Pca
+         * @description Principal components of an adapter's factors or deltas, and its layers as points by their spectra.
+         */
+        post: operations["plans_pca"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/adapters/{id}/size-model": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Size Model
+         * @description What a page needs to predict the size of a resized file at any ranks, to the byte.
+         */
+        get: operations["plans_size_model"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/merge-methods": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Merge Methods
+         * @description Every way to merge, and the numbers it takes.
+         */
+        get: operations["plans_merge_methods"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/plans/resize": {
         parameters: {
             query?: never;
@@ -377,7 +437,11 @@ export interface paths {
          * @description Queue a job that writes, or reads a whole file. 409 where the output's name is taken, 429 where too many wait.
          */
         post: operations["jobs_submit"];
-        delete?: never;
+        /**
+         * Forget Finished
+         * @description Remove all finished jobs of a family from the list. What they wrote stays.
+         */
+        delete: operations["jobs_forget_finished"];
         options?: never;
         head?: never;
         patch?: never;
@@ -729,6 +793,14 @@ export interface components {
             layer: string | null;
         };
         /**
+         * ForgottenJobs
+         * @description How many jobs were removed from the list.
+         */
+        ForgottenJobs: {
+            /** Forgotten */
+            forgotten: number;
+        };
+        /**
          * Health
          * @description That the server answers, and how one logs in. Nothing else without logging in.
          */
@@ -890,6 +962,16 @@ export interface components {
             layers: components["schemas"]["LayerInfo"][];
         };
         /**
+         * LayerMap
+         * @description Layers with alike spectra lie close together.
+         */
+        LayerMap: {
+            /** Explained Variance Ratio */
+            explained_variance_ratio: number[];
+            /** Points */
+            points: components["schemas"]["PointOfLayer"][];
+        };
+        /**
          * LayerPlanInfo
          * @description One layer's fate.
          */
@@ -941,6 +1023,36 @@ export interface components {
             /** Password */
             password: boolean;
         };
+        /**
+         * MatrixPca
+         * @description Of one matrix; docs/pca.md defines every field.
+         */
+        MatrixPca: {
+            /** Explained Variance Ratio */
+            explained_variance_ratio: number[];
+            /** Singular Values */
+            singular_values: number[];
+            /** Cumulative Variance */
+            cumulative_variance: number[];
+            /** Components */
+            components: number[][] | null;
+            /** Transformed Data */
+            transformed_data: number[][] | null;
+            /** N Components */
+            n_components: number;
+            /** Total Variance */
+            total_variance: number;
+            /** Shape */
+            shape: number[];
+            /** Samples */
+            samples: string;
+            /** Capped */
+            capped: boolean;
+            /** Constant Columns */
+            constant_columns: number;
+            /** Note */
+            note: string | null;
+        };
         /** MergeInput */
         MergeInput: {
             /** Adapter */
@@ -950,6 +1062,11 @@ export interface components {
              * @default 1
              */
             weight: number;
+            /**
+             * Layer Weights
+             * @description 12, 17, 20 or 26 block weights, or PATTERN=FACTOR,... as of --layer-weights.
+             */
+            layer_weights?: string | null;
         };
         /**
          * MergeJobRequest
@@ -963,21 +1080,36 @@ export interface components {
             kind: "merge";
             /** Inputs */
             inputs: components["schemas"]["MergeInput"][];
-            /**
-             * @default {
-             *       "normalize": true,
-             *       "dtype": "keep",
-             *       "allow_disjoint": false,
-             *       "drop_unsupported": false
-             *     }
-             */
-            options: components["schemas"]["MergeOptions"];
+            options?: components["schemas"]["MergeOptions"];
             /** Output */
             output?: string | null;
         };
         /**
+         * MergeMethod
+         * @description A way to merge, and the numbers it takes with their defaults.
+         */
+        MergeMethod: {
+            /** Name */
+            name: string;
+            /** Says */
+            says: string;
+            /** Parameters */
+            parameters: {
+                [key: string]: unknown;
+            };
+            /** Most Inputs */
+            most_inputs: number | null;
+            /**
+             * Wrong
+             * @description What a tool that is reproduced gets wrong.
+             */
+            wrong: string | null;
+        };
+        /**
          * MergeOptions
-         * @description Without a way to choose ranks the sum is exact.
+         * @description How deltas are merged, the method's own numbers, and how the result is stored; docs/merge.md explains each.
+         *
+         *     Without a way to choose ranks a sum is exact. ``GET /merge-methods`` says which numbers a method takes.
          */
         MergeOptions: {
             /** Rank */
@@ -1025,16 +1157,51 @@ export interface components {
             /** Max Rank */
             max_rank?: number | null;
             /**
-             * Normalize
-             * @default true
+             * Method
+             * @default weighted_sum
              */
-            normalize: boolean;
+            method: string;
+            /**
+             * Normalize
+             * @description Null leaves it to the method.
+             */
+            normalize?: boolean | null;
             /**
              * Dtype
              * @default keep
              * @enum {string}
              */
             dtype: "keep" | "fp32" | "fp16" | "bf16" | "fp8";
+            /**
+             * Metadata
+             * @default fresh
+             * @enum {string}
+             */
+            metadata: "fresh" | "first" | "union" | "full";
+            /** Density */
+            density?: number | null;
+            /** Epsilon */
+            epsilon?: number | null;
+            /** Threshold */
+            threshold?: ("layer" | "global") | null;
+            /** Seed */
+            seed?: number | null;
+            /** Lambda */
+            lambda?: number | null;
+            /** Alpha */
+            alpha?: number | null;
+            /** Beta */
+            beta?: number | null;
+            /** Common */
+            common?: number | null;
+            /** Core Rule */
+            core_rule?: ("ties" | "dare_linear" | "sum") | null;
+            /** Pico */
+            pico?: boolean | null;
+            /** Svc */
+            svc?: boolean | null;
+            /** Svc Floor */
+            svc_floor?: number | null;
             /**
              * Allow Disjoint
              * @default false
@@ -1048,11 +1215,25 @@ export interface components {
         };
         /**
          * MergePlan
-         * @description What a merge would make.
+         * @description What a merge would make. ``inputs`` are in the order of the request, each with its ``id``.
          */
         MergePlan: {
             /** Operation */
             operation: string;
+            /** Method */
+            method: string;
+            /**
+             * Command
+             * @description The lora command that does the same; null where only the API can ask so.
+             */
+            command: string | null;
+            /**
+             * Output
+             * @description A name for the output, which the command has.
+             */
+            output: string;
+            /** Interference */
+            interference: unknown;
             /** Options */
             options: {
                 [key: string]: unknown;
@@ -1088,20 +1269,84 @@ export interface components {
         MergePlanRequest: {
             /** Inputs */
             inputs: components["schemas"]["MergeInput"][];
-            /**
-             * @default {
-             *       "normalize": true,
-             *       "dtype": "keep",
-             *       "allow_disjoint": false,
-             *       "drop_unsupported": false
-             *     }
-             */
-            options: components["schemas"]["MergeOptions"];
+            options?: components["schemas"]["MergeOptions"];
             /**
              * Predict
              * @default true
              */
             predict: boolean;
+        };
+        /**
+         * Pca
+         * @description Components of the matrices of one adapter, and its layers as points.
+         */
+        Pca: {
+            /** Adapter */
+            adapter: string;
+            /** Target */
+            target: string;
+            /** N Components */
+            n_components: number;
+            /** Pca Results */
+            pca_results: {
+                [key: string]: components["schemas"]["MatrixPca"];
+            };
+            /** Total Layers */
+            total_layers: number;
+            /** Total Matrices */
+            total_matrices: number;
+            /** Capped */
+            capped: number;
+            /** Skipped */
+            skipped: {
+                [key: string]: unknown;
+            }[];
+            map: components["schemas"]["LayerMap"];
+        };
+        /**
+         * PcaRequest
+         * @description Principal components of every stored factor, or the singular directions of every delta.
+         */
+        PcaRequest: {
+            /** Adapter */
+            adapter: string;
+            /**
+             * Components
+             * @default 8
+             */
+            components: number;
+            /**
+             * Target
+             * @default factors
+             * @enum {string}
+             */
+            target: "factors" | "delta";
+            /** Layers */
+            layers?: string[];
+            /**
+             * Arrays
+             * @description With components and scores: for a few layers, by ``layers``.
+             * @default false
+             */
+            arrays: boolean;
+        };
+        /**
+         * PointOfLayer
+         * @description A layer as a point: its place along the principal components of all layers' normalised spectra.
+         */
+        PointOfLayer: {
+            /** Name */
+            name: string;
+            /** Expert */
+            expert: number | null;
+            /** Component */
+            component: string;
+            /** Block */
+            block: string | null;
+            /** Kind */
+            kind: string;
+            /** X */
+            x: number[];
         };
         /** Progress */
         Progress: {
@@ -1251,6 +1496,16 @@ export interface components {
             adapter: string;
             /** Operation */
             operation: string;
+            /**
+             * Command
+             * @description The lora command that does the same, run in the folder above the roots.
+             */
+            command: string;
+            /**
+             * Output
+             * @description A name for the output, which the command has.
+             */
+            output: string;
             /** Options */
             options: {
                 [key: string]: unknown;
@@ -1365,6 +1620,32 @@ export interface components {
              * @description cookie or bearer
              */
             via: string;
+        };
+        /**
+         * SizeModel
+         * @description What a page needs to predict a resized file's size by itself, to the byte: every tensor with the rank left open.
+         *
+         *     ``tensors[].kept`` and ``changed`` are ``[bits per value, shape, length of the type's name]``, null where the tensor
+         *     is absent; a negative size in a shape is that many times the rank. ``metadata_bytes[k - 1]``: length of the header's
+         *     metadata at rank k.
+         */
+        SizeModel: {
+            /** Adapter */
+            adapter: string;
+            /** Schema */
+            schema: string;
+            /** Layers */
+            layers: {
+                [key: string]: unknown;
+            }[];
+            /** Tensors */
+            tensors: {
+                [key: string]: unknown;
+            }[];
+            /** Metadata Bytes */
+            metadata_bytes: number[];
+            /** Size Before */
+            size_before: number;
         };
         /**
          * SkippedFile
@@ -2346,6 +2627,153 @@ export interface operations {
             };
         };
     };
+    plans_pca: {
+        parameters: {
+            query?: {
+                /** @description Seconds to wait for the answer; then 202 and the job that will have it. */
+                wait?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PcaRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Pca"];
+                };
+            };
+            /** @description The job that will have the answer. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    plans_size_model: {
+        parameters: {
+            query?: {
+                dtype?: "keep" | "fp32" | "fp16" | "bf16" | "fp8";
+                alpha?: "keep-scale" | "rank" | "baked";
+                /** @description Seconds to wait for the answer; then 202 and the job that will have it. */
+                wait?: number;
+            };
+            header?: never;
+            path: {
+                /** @description Id of an adapter in the catalog. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SizeModel"];
+                };
+            };
+            /** @description The job that will have the answer. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    plans_merge_methods: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MergeMethod"][];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
     plans_plan_resize: {
         parameters: {
             query?: {
@@ -2519,6 +2947,46 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    jobs_forget_finished: {
+        parameters: {
+            query?: {
+                family?: "scan" | "analysis" | "write";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ForgottenJobs"];
                 };
             };
             /** @description Client Error */

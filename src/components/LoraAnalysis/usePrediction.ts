@@ -1,0 +1,81 @@
+import { useMemo } from "react";
+import { type SizeModel, predictedSize, uniformRanks } from "../../lib/size";
+import { errorAt, qualityCurve, rankByRule, type Spectra, valuesOf } from "../../lib/spectra";
+import type { Choice } from "./resizeOptions";
+
+export interface Prediction {
+  /** By layer of the size model. */
+  ranks: number[];
+  bytes: number;
+  exact: boolean;
+  error: number | null;
+  energy: number | null;
+}
+
+/** What the form's choice would give, worked out in the page within a frame; null where only the server can say. */
+export function predict(choice: Choice, spectra: Spectra | undefined, model: SizeModel | undefined): Prediction | null {
+  const { rule, value, maxRank } = choice;
+  if (!rule.local || !model) return null;
+  const isFixed = rule.local === "rank";
+  if (!isFixed && !spectra) return null;
+  const places = spectra ? placesOf(spectra) : new Map<string, number[]>();
+  let ranks = isFixed ? uniformRanks(model, value) : [];
+  if (!isFixed) {
+    ranks = model.layers.map((layer) => {
+      // Stacked experts have a spectrum each; one rank serves all of them, so the one that needs most decides.
+      const own = places.get(layer.name) ?? [];
+      const wanted = own.map((at) => rankByRule(valuesOf(spectra!, at), rule.local!, value));
+      const rank = Math.min(Math.max(1, ...wanted), maxRank ?? Number.POSITIVE_INFINITY);
+      return Math.min(rank, layer.limit ?? rank, layer.old_rank ?? rank);
+    });
+  }
+  const size = predictedSize(model, ranks, isFixed ? value : null);
+  const error = spectra ? errorOf(spectra, model, ranks) : null;
+  return { ranks, bytes: size.bytes, exact: size.exact, error, energy: error === null ? null : 1 - error * error };
+}
+
+function placesOf(spectra: Spectra): Map<string, number[]> {
+  const places = new Map<string, number[]>();
+  spectra.layers.forEach((layer, at) => {
+    const module = layer.name.replace(/\[\d+\]$/, "");
+    for (const name of new Set([layer.name, module])) places.set(name, [...(places.get(name) ?? []), at]);
+  });
+  return places;
+}
+
+function errorOf(spectra: Spectra, model: SizeModel, ranks: number[]): number {
+  const byName = new Map(model.layers.map((layer, at) => [layer.name, ranks[at]!]));
+  const own = spectra.layers.map((layer) => byName.get(layer.name) ?? byName.get(layer.name.replace(/\[\d+\]$/, "")) ?? layer.count);
+  return errorAt(spectra, own);
+}
+
+export interface CurvePoint {
+  rank: number;
+  energy: number;
+  mean: number;
+  tenth: number;
+  lowest: number;
+  bytes: number | null;
+}
+
+/** Quality and size at every rank: drawn once per adapter and type, read at sixty frames a second. */
+export function useCurve(spectra: Spectra | undefined, model: SizeModel | undefined): CurvePoint[] {
+  return useMemo(() => {
+    if (!spectra || spectra.layers.length === 0) return [];
+    const top = Math.max(spectra.width, model?.metadata_bytes.length ?? 1);
+    const curve = qualityCurve(spectra, top);
+    return Array.from({ length: top }, (_, at) => {
+      const rank = at + 1;
+      const known = model && rank <= model.metadata_bytes.length;
+      return {
+        rank,
+        energy: curve.energy[rank]!,
+        mean: curve.mean[rank]!,
+        tenth: curve.tenth[rank]!,
+        lowest: curve.lowest[rank]!,
+        bytes: known ? predictedSize(model, uniformRanks(model, rank), rank).bytes : null,
+      };
+    });
+  }, [spectra, model]);
+}
+
