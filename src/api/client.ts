@@ -31,7 +31,9 @@ export async function take<Data>(pending: Promise<Outcome<Data>>): Promise<Data>
   const { data, error, response } = await pending;
   if (!response.ok) {
     const info = (error as { error?: Schemas["ErrorInfo"] } | undefined)?.error;
-    throw info ? new ApiError(response.status, info, response.headers.get("x-request-id")) : new ApiError(response.status, {});
+    throw info
+      ? new ApiError(response.status, info, response.headers.get("x-request-id"))
+      : new ApiError(response.status, {});
   }
   return data as Data;
 }
@@ -52,7 +54,10 @@ export async function answered<Data>(
     const job = data as Job;
     onJob?.(job);
     if (["failed", "cancelled", "interrupted"].includes(job.state)) {
-      throw new ApiError(409, job.error ?? { code: job.state, message: `the job that works this out was ${job.state}` });
+      throw new ApiError(
+        409,
+        job.error ?? { code: job.state, message: `the job that works this out was ${job.state}` },
+      );
     }
     signal?.throwIfAborted();
   }
@@ -72,13 +77,20 @@ export async function bytesOf(path: string, signal?: AbortSignal, onJob?: (job: 
     const job = (await response.json()) as Job;
     onJob?.(job);
     if (["failed", "cancelled", "interrupted"].includes(job.state)) {
-      throw new ApiError(409, job.error ?? { code: job.state, message: `the job that works this out was ${job.state}` });
+      throw new ApiError(
+        409,
+        job.error ?? { code: job.state, message: `the job that works this out was ${job.state}` },
+      );
     }
   }
 }
 
 /** An upload tells how far it is, which fetch cannot. */
-export function upload(file: File, onProgress: (fraction: number) => void, signal?: AbortSignal): Promise<AdapterRow | Job> {
+export function upload(
+  file: File,
+  onProgress: (fraction: number) => void,
+  signal?: AbortSignal,
+): Promise<AdapterRow | Job> {
   const send = () =>
     new Promise<AdapterRow | Job>((resolve, reject) => {
       const request = new XMLHttpRequest();
@@ -88,7 +100,10 @@ export function upload(file: File, onProgress: (fraction: number) => void, signa
       request.upload.onprogress = (event) => onProgress(event.total ? event.loaded / event.total : 0);
       request.onload = () => {
         if (request.status === 201 || request.status === 202) resolve(request.response as AdapterRow | Job);
-        else reject(new ApiError(request.status, request.response?.error ?? {}, request.getResponseHeader("x-request-id")));
+        else
+          reject(
+            new ApiError(request.status, request.response?.error ?? {}, request.getResponseHeader("x-request-id")),
+          );
       };
       request.onerror = () => reject(new TypeError("network"));
       request.onabort = () => reject(new ApiError(0, { code: "cancelled", message: "the upload was stopped" }));

@@ -28,12 +28,17 @@ export async function errorOf(response: Response): Promise<ApiError> {
     const body = (await response.json()) as { error?: ErrorInfo };
     return new ApiError(response.status, body.error ?? {}, requestId);
   } catch {
-    return new ApiError(response.status, { message: `the server answered ${response.status} ${response.statusText}` }, requestId);
+    return new ApiError(
+      response.status,
+      { message: `the server answered ${response.status} ${response.statusText}` },
+      requestId,
+    );
   }
 }
 
 export function messageOf(error: unknown): string {
-  if (error instanceof ApiError) return error.install ? `${error.message}. Install it with: ${error.install}` : error.message;
+  if (error instanceof ApiError)
+    return error.install ? `${error.message}. Install it with: ${error.install}` : error.message;
   if (error instanceof TypeError) return "the server does not answer; is `lora serve` still running?";
   return error instanceof Error ? error.message : String(error);
 }

@@ -1,8 +1,8 @@
 /** What the screens ask the server. Keys say what an answer depends on; a file's revision changes its answers. */
 
 import { keepPreviousData, queryOptions, useQuery } from "@tanstack/react-query";
-import { decodeSpectra } from "../lib/spectra";
 import type { SizeModel } from "../lib/size";
+import { decodeSpectra } from "../lib/spectra";
 import { answered, api, bytesOf, type Job, type Schemas, take } from "./client";
 
 export type LibraryFilters = {
@@ -45,7 +45,10 @@ export const metadata = (id: string) =>
   queryOptions({
     queryKey: ["metadata", id],
     queryFn: ({ signal }) =>
-      answered((wait) => api.GET("/api/v1/adapters/{id}/metadata", { params: { path: { id }, query: { wait } }, signal }), signal) as Promise<Schemas["Inspection"]>,
+      answered(
+        (wait) => api.GET("/api/v1/adapters/{id}/metadata", { params: { path: { id }, query: { wait } }, signal }),
+        signal,
+      ) as Promise<Schemas["Inspection"]>,
     ...FOREVER,
   });
 
@@ -53,7 +56,10 @@ export const layers = (id: string) =>
   queryOptions({
     queryKey: ["layers", id],
     queryFn: ({ signal }) =>
-      answered((wait) => api.GET("/api/v1/adapters/{id}/layers", { params: { path: { id }, query: { wait } }, signal }), signal) as Promise<Schemas["LayerList"]>,
+      answered(
+        (wait) => api.GET("/api/v1/adapters/{id}/layers", { params: { path: { id }, query: { wait } }, signal }),
+        signal,
+      ) as Promise<Schemas["LayerList"]>,
     ...FOREVER,
   });
 
@@ -88,7 +94,8 @@ export const health = queryOptions({
 
 export const jobs = queryOptions({
   queryKey: ["jobs"],
-  queryFn: async ({ signal }) => (await take(api.GET("/api/v1/jobs", { params: { query: { limit: 200 } }, signal }))).items,
+  queryFn: async ({ signal }) =>
+    (await take(api.GET("/api/v1/jobs", { params: { query: { limit: 200 } }, signal }))).items,
   // The stream of events keeps this list; see JobStream.
   staleTime: Number.POSITIVE_INFINITY,
 });
@@ -106,7 +113,12 @@ export const resizePlan = (adapter: string, options: Schemas["ResizeOptions"], e
     queryKey: ["plan-resize", adapter, options],
     queryFn: ({ signal }) =>
       answered(
-        (wait) => api.POST("/api/v1/plans/resize", { params: { query: { wait } }, body: { adapter, options, predict: true }, signal }),
+        (wait) =>
+          api.POST("/api/v1/plans/resize", {
+            params: { query: { wait } },
+            body: { adapter, options, predict: true },
+            signal,
+          }),
         signal,
       ) as Promise<Schemas["ResizePlan"]>,
     placeholderData: keepPreviousData,
@@ -120,7 +132,12 @@ export const mergePlan = (inputs: Schemas["MergeInput"][], options: Schemas["Mer
     queryKey: ["plan-merge", inputs, options],
     queryFn: ({ signal }) =>
       answered(
-        (wait) => api.POST("/api/v1/plans/merge", { params: { query: { wait } }, body: { inputs, options, predict: true }, signal }),
+        (wait) =>
+          api.POST("/api/v1/plans/merge", {
+            params: { query: { wait } },
+            body: { inputs, options, predict: true },
+            signal,
+          }),
         signal,
       ) as Promise<Schemas["MergePlan"]>,
     placeholderData: keepPreviousData,
@@ -133,7 +150,11 @@ export const comparison = (adapters: string[], enabled: boolean) =>
   queryOptions({
     queryKey: ["comparison", adapters],
     queryFn: ({ signal }) =>
-      answered((wait) => api.POST("/api/v1/comparisons", { params: { query: { wait } }, body: { adapters, layers: [] }, signal }), signal) as Promise<Comparison>,
+      answered(
+        (wait) =>
+          api.POST("/api/v1/comparisons", { params: { query: { wait } }, body: { adapters, layers: [] }, signal }),
+        signal,
+      ) as Promise<Comparison>,
     enabled,
     retry: false,
     ...FOREVER,
@@ -147,7 +168,11 @@ export const sizeModel = (id: string, dtype: string, alpha: string) =>
     queryKey: ["size-model", id, dtype, alpha],
     queryFn: ({ signal }) =>
       answered(
-        (wait) => api.GET("/api/v1/adapters/{id}/size-model", { params: { path: { id }, query: { dtype, alpha, wait } as never }, signal }),
+        (wait) =>
+          api.GET("/api/v1/adapters/{id}/size-model", {
+            params: { path: { id }, query: { dtype, alpha, wait } as never },
+            signal,
+          }),
         signal,
       ) as unknown as Promise<SizeModel>,
     placeholderData: keepPreviousData,
@@ -159,7 +184,12 @@ export const pca = (adapter: string, target: "factors" | "delta") =>
     queryKey: ["pca", adapter, target],
     queryFn: ({ signal }) =>
       answered(
-        (wait) => api.POST("/api/v1/pca", { params: { query: { wait } }, body: { adapter, target, components: 8, layers: [], arrays: false }, signal }),
+        (wait) =>
+          api.POST("/api/v1/pca", {
+            params: { query: { wait } },
+            body: { adapter, target, components: 8, layers: [], arrays: false },
+            signal,
+          }),
         signal,
       ) as Promise<Schemas["Pca"]>,
     retry: false,

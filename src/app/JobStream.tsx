@@ -13,13 +13,23 @@ const FINISHED = new Set(["succeeded", "failed", "cancelled", "interrupted"]);
 /** Newest first, one entry per id. */
 export function withJob(known: Job[] | undefined, job: Job): Job[] {
   const others = known ?? [];
-  return others.some((one) => one.id === job.id) ? others.map((one) => (one.id === job.id ? job : one)) : [job, ...others];
+  return others.some((one) => one.id === job.id)
+    ? others.map((one) => (one.id === job.id ? job : one))
+    : [job, ...others];
 }
 
 export function withProgress(known: Job[] | undefined, event: Schemas["ProgressEvent"]): Job[] | undefined {
   return known?.map((job) =>
     job.id === event.id
-      ? { ...job, progress: { done: event.done, total: event.total, unit: event.unit, fraction: event.total ? event.done / event.total : null } }
+      ? {
+          ...job,
+          progress: {
+            done: event.done,
+            total: event.total,
+            unit: event.unit,
+            fraction: event.total ? event.done / event.total : null,
+          },
+        }
       : job,
   );
 }
@@ -95,18 +105,25 @@ function announce(job: Job, client: QueryClient, navigate: Navigate): void {
     </Button>
   );
   if (job.state === "succeeded") {
-    if (job.family === "write") succeeded(`${job.title}: done`, figures(job), <WriteActions job={job} client={client} navigate={navigate} />);
+    if (job.family === "write")
+      succeeded(`${job.title}: done`, figures(job), <WriteActions job={job} client={client} navigate={navigate} />);
     else if (job.family === "scan") succeeded(`${job.title}: done`);
   } else if (job.state === "cancelled") {
     succeeded(`${job.title}: cancelled`, "Nothing was written.");
   } else if (job.family !== "analysis") {
-    const error = new ApiError(0, job.error ?? { code: job.state, message: "the server was stopped while this ran; it can be run again" });
+    const error = new ApiError(
+      0,
+      job.error ?? { code: job.state, message: "the server was stopped while this ran; it can be run again" },
+    );
     failed(`${job.title}: ${job.state}`, error, look);
   }
 }
 
 function figures(job: Job): string {
-  const { relative_error: error, size_after: size } = (job.summary ?? {}) as { relative_error?: number | null; size_after?: number };
+  const { relative_error: error, size_after: size } = (job.summary ?? {}) as {
+    relative_error?: number | null;
+    size_after?: number;
+  };
   const words = [];
   if (size !== undefined) words.push(bytes(size));
   if (typeof error === "number") words.push(`error of the delta ${percent(error, 3)}, measured on what is stored`);
@@ -128,14 +145,22 @@ function WriteActions({ job, client, navigate }: { job: Job; client: QueryClient
   const input = job.adapters[0];
   return (
     <>
-      <Button size="compact-xs" variant="default" onClick={() => void navigate({ to: "/inspect", search: { id: made } })}>
+      <Button
+        size="compact-xs"
+        variant="default"
+        onClick={() => void navigate({ to: "/inspect", search: { id: made } })}
+      >
         Open
       </Button>
       <Button size="compact-xs" variant="default" component="a" href={fileAddress(made)} download>
         Download
       </Button>
       {input && (
-        <Button size="compact-xs" variant="default" onClick={() => void navigate({ to: "/compare", search: { ids: [input, made] } })}>
+        <Button
+          size="compact-xs"
+          variant="default"
+          onClick={() => void navigate({ to: "/compare", search: { ids: [input, made] } })}
+        >
           Compare with original
         </Button>
       )}

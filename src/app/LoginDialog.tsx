@@ -30,11 +30,20 @@ export function LoginDialog() {
   };
   const wrong = login.error instanceof ApiError ? messageOf(login.error) : login.error ? messageOf(login.error) : null;
   return (
-    <Modal opened={needed} onClose={() => {}} withCloseButton={false} closeOnEscape={false} closeOnClickOutside={false} title="Log in to go on" centered>
+    <Modal
+      opened={needed}
+      onClose={() => {}}
+      withCloseButton={false}
+      closeOnEscape={false}
+      closeOnClickOutside={false}
+      title="Log in to go on"
+      centered
+    >
       <form onSubmit={submit}>
         <Stack>
           <Text size="sm">
-            This server does not know this page any more; it may have been started anew. What you were doing goes on after logging in.
+            This server does not know this page any more; it may have been started anew. What you were doing goes on
+            after logging in.
           </Text>
           <PasswordInput
             label={hasPassword ? "Token or password" : "Token"}

@@ -1,7 +1,34 @@
-import { ActionIcon, AppShell, Badge, Box, Group, Indicator, Kbd, Modal, Table, Text, TextInput, Tooltip, useMantineColorScheme } from "@mantine/core";
+import {
+  ActionIcon,
+  AppShell,
+  Badge,
+  Box,
+  Group,
+  Indicator,
+  Kbd,
+  Modal,
+  Table,
+  Text,
+  TextInput,
+  Tooltip,
+  useMantineColorScheme,
+} from "@mantine/core";
 import { useDisclosure, useHotkeys } from "@mantine/hooks";
 import { Spotlight, spotlight } from "@mantine/spotlight";
-import { IconArrowsDiff, IconArrowsMinimize, IconBooks, IconChartHistogram, IconFileSearch, IconGitMerge, IconKeyboard, IconListDetails, IconMoon, IconSearch, IconSun, IconUpload } from "@tabler/icons-react";
+import {
+  IconArrowsDiff,
+  IconArrowsMinimize,
+  IconBooks,
+  IconChartHistogram,
+  IconFileSearch,
+  IconGitMerge,
+  IconKeyboard,
+  IconListDetails,
+  IconMoon,
+  IconSearch,
+  IconSun,
+  IconUpload,
+} from "@tabler/icons-react";
 import { useQuery } from "@tanstack/react-query";
 import { Link, Outlet, useLocation, useNavigate } from "@tanstack/react-router";
 import { type FormEvent, useEffect, useRef, useState } from "react";
@@ -39,7 +66,8 @@ export function Shell() {
   const [help, { open: openHelp, close: closeHelp }] = useDisclosure(false);
   const picker = useRef<HTMLInputElement>(null);
   const { data: jobs } = useQuery(jobsQuery);
-  const running = jobs?.filter((job) => (job.state === "running" || job.state === "queued") && job.family !== "analysis").length ?? 0;
+  const running =
+    jobs?.filter((job) => (job.state === "running" || job.state === "queued") && job.family !== "analysis").length ?? 0;
   useScreenKeys(navigate, openHelp);
 
   // A new screen is announced by its title, and read from its top.
@@ -54,7 +82,12 @@ export function Shell() {
     void navigate({ to: "/inspect", search: { local: true } });
   };
   return (
-    <AppShell header={{ height: 52 }} navbar={{ width: 78, breakpoint: 0 }} footer={{ height: pinned.length ? 48 : 0 }} padding="md">
+    <AppShell
+      header={{ height: 52 }}
+      navbar={{ width: 78, breakpoint: 0 }}
+      footer={{ height: pinned.length ? 48 : 0 }}
+      padding="md"
+    >
       <a className="skip" href="#main">
         Skip to the content
       </a>
@@ -66,14 +99,36 @@ export function Shell() {
           </div>
           <OpenBox />
           <Group gap={6} wrap="nowrap">
-            <input ref={picker} type="file" hidden aria-label="A file to inspect" accept=".safetensors,.sft,.pt,.bin,.ckpt,.pth,.gguf" onChange={(event) => pick(event.currentTarget.files?.[0])} />
+            <input
+              ref={picker}
+              type="file"
+              hidden
+              aria-label="A file to inspect"
+              accept=".safetensors,.sft,.pt,.bin,.ckpt,.pth,.gguf"
+              onChange={(event) => pick(event.currentTarget.files?.[0])}
+            />
             <Tooltip label="Look into a file; nothing is uploaded">
-              <ActionIcon variant="subtle" color="gray" size="lg" aria-label="Open a file" onClick={() => picker.current?.click()}>
+              <ActionIcon
+                variant="subtle"
+                color="gray"
+                size="lg"
+                aria-label="Open a file"
+                onClick={() => picker.current?.click()}
+              >
                 <IconUpload size={19} aria-hidden />
               </ActionIcon>
             </Tooltip>
             {running > 0 && (
-              <Badge component="a" href="/jobs" onClick={(event: React.MouseEvent) => { event.preventDefault(); void navigate({ to: "/jobs" }); }} variant="light" style={{ cursor: "pointer" }}>
+              <Badge
+                component="a"
+                href="/jobs"
+                onClick={(event: React.MouseEvent) => {
+                  event.preventDefault();
+                  void navigate({ to: "/jobs" });
+                }}
+                variant="light"
+                style={{ cursor: "pointer" }}
+              >
                 {running} running
               </Badge>
             )}
@@ -89,7 +144,12 @@ export function Shell() {
       <AppShell.Navbar>
         <nav className="rail" aria-label="Screens">
           {SCREENS.map(({ to, name, icon: Icon }) => (
-            <Link key={to} to={to} data-active={location.pathname === to || undefined} aria-current={location.pathname === to ? "page" : undefined}>
+            <Link
+              key={to}
+              to={to}
+              data-active={location.pathname === to || undefined}
+              aria-current={location.pathname === to ? "page" : undefined}
+            >
               <Indicator disabled={to !== "/jobs" || running === 0} size={8} processing color="orange">
                 <Icon size={22} stroke={1.6} aria-hidden />
               </Indicator>
@@ -169,10 +229,17 @@ function OpenBox() {
 
 function SchemeButton() {
   const { colorScheme, setColorScheme } = useMantineColorScheme();
-  const isDark = colorScheme === "dark" || (colorScheme === "auto" && window.matchMedia("(prefers-color-scheme: dark)").matches);
+  const isDark =
+    colorScheme === "dark" || (colorScheme === "auto" && window.matchMedia("(prefers-color-scheme: dark)").matches);
   return (
     <Tooltip label={isDark ? "Light colours" : "Dark colours"}>
-      <ActionIcon variant="subtle" color="gray" size="lg" aria-label={isDark ? "Use light colours" : "Use dark colours"} onClick={() => setColorScheme(isDark ? "light" : "dark")}>
+      <ActionIcon
+        variant="subtle"
+        color="gray"
+        size="lg"
+        aria-label={isDark ? "Use light colours" : "Use dark colours"}
+        onClick={() => setColorScheme(isDark ? "light" : "dark")}
+      >
         {isDark ? <IconSun size={19} aria-hidden /> : <IconMoon size={19} aria-hidden />}
       </ActionIcon>
     </Tooltip>
@@ -191,7 +258,15 @@ function Palette({ openHelp, pick }: { openHelp: () => void; pick: () => void })
     { id: "open", label: "Open a file", leftSection: <IconUpload size={20} aria-hidden />, onClick: pick },
     { id: "keys", label: "Keyboard shortcuts", leftSection: <IconKeyboard size={20} aria-hidden />, onClick: openHelp },
   ];
-  return <Spotlight actions={actions} shortcut="mod + K" nothingFound="Nothing of that name" highlightQuery searchProps={{ "aria-label": "What to open", placeholder: "Screens and actions" }} />;
+  return (
+    <Spotlight
+      actions={actions}
+      shortcut="mod + K"
+      nothingFound="Nothing of that name"
+      highlightQuery
+      searchProps={{ "aria-label": "What to open", placeholder: "Screens and actions" }}
+    />
+  );
 }
 
 /** `g` then a letter goes to a screen; `/` searches; `?` helps. Not while typing. */
@@ -204,7 +279,13 @@ function useScreenKeys(navigate: ReturnType<typeof useNavigate>, openHelp: () =>
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
       const target = event.target as HTMLElement | null;
-      if (event.ctrlKey || event.metaKey || event.altKey || target?.closest("input, textarea, select, [contenteditable]")) return;
+      if (
+        event.ctrlKey ||
+        event.metaKey ||
+        event.altKey ||
+        target?.closest("input, textarea, select, [contenteditable]")
+      )
+        return;
       if (event.key === "?") openHelp();
       else if (event.key === "g") armed.current = event.timeStamp;
       else if (event.timeStamp - armed.current < 1200) {

@@ -22,31 +22,63 @@ export function Tray() {
         {pinned.map((one, at) => (
           <li key={one.id} className="chip">
             {at > 0 && (
-              <ActionIcon size="xs" variant="transparent" color="gray" aria-label={`Move ${one.name} to the left`} onClick={() => tray.move(one.id, -1)}>
+              <ActionIcon
+                size="xs"
+                variant="transparent"
+                color="gray"
+                aria-label={`Move ${one.name} to the left`}
+                onClick={() => tray.move(one.id, -1)}
+              >
                 <IconChevronLeft size={14} aria-hidden />
               </ActionIcon>
             )}
             <Tooltip label={printable(one.name)}>
-              <button type="button" className="link" onClick={() => void navigate({ to: "/inspect", search: { id: one.id } })}>
+              <button
+                type="button"
+                className="link"
+                onClick={() => void navigate({ to: "/inspect", search: { id: one.id } })}
+              >
                 {printable(one.name)}
               </button>
             </Tooltip>
             {at < pinned.length - 1 && (
-              <ActionIcon size="xs" variant="transparent" color="gray" aria-label={`Move ${one.name} to the right`} onClick={() => tray.move(one.id, 1)}>
+              <ActionIcon
+                size="xs"
+                variant="transparent"
+                color="gray"
+                aria-label={`Move ${one.name} to the right`}
+                onClick={() => tray.move(one.id, 1)}
+              >
                 <IconChevronRight size={14} aria-hidden />
               </ActionIcon>
             )}
-            <ActionIcon size="xs" variant="transparent" color="gray" aria-label={`Unpin ${one.name}`} onClick={() => tray.unpin(one.id)}>
+            <ActionIcon
+              size="xs"
+              variant="transparent"
+              color="gray"
+              aria-label={`Unpin ${one.name}`}
+              onClick={() => tray.unpin(one.id)}
+            >
               <IconX size={14} aria-hidden />
             </ActionIcon>
           </li>
         ))}
       </ul>
       <Group gap="xs" wrap="nowrap" ml="auto">
-        <Button size="compact-sm" variant="default" disabled={ids.length < 2} onClick={() => void navigate({ to: "/compare", search: { ids } })}>
+        <Button
+          size="compact-sm"
+          variant="default"
+          disabled={ids.length < 2}
+          onClick={() => void navigate({ to: "/compare", search: { ids } })}
+        >
           Compare
         </Button>
-        <Button size="compact-sm" variant="default" disabled={ids.length < 2} onClick={() => void navigate({ to: "/merge", search: { ids } })}>
+        <Button
+          size="compact-sm"
+          variant="default"
+          disabled={ids.length < 2}
+          onClick={() => void navigate({ to: "/merge", search: { ids } })}
+        >
           Merge
         </Button>
         <Button size="compact-sm" variant="subtle" color="gray" onClick={tray.clear}>

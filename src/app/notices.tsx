@@ -42,7 +42,11 @@ export function failed(title: string, error: unknown, actions?: ReactNode, id?: 
         </Text>
         <Group gap="xs" mt={6}>
           {actions}
-          <Button size="compact-xs" variant="default" onClick={() => void navigator.clipboard.writeText(`${title}\n${detailsOf(error)}`)}>
+          <Button
+            size="compact-xs"
+            variant="default"
+            onClick={() => void navigator.clipboard.writeText(`${title}\n${detailsOf(error)}`)}
+          >
             Copy details
           </Button>
         </Group>

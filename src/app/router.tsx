@@ -1,7 +1,7 @@
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent, redirect } from "@tanstack/react-router";
+import { ErrorState, NotFound } from "../components/ui/states";
 import * as read from "../lib/search";
 import { Shell } from "./Shell";
-import { ErrorState, NotFound } from "../components/ui/states";
 
 type Unread = Record<string, unknown>;
 
@@ -10,7 +10,11 @@ function state<State extends object>(reader: (search: Unread) => State): (search
   return reader;
 }
 
-const root = createRootRoute({ component: Shell, notFoundComponent: NotFound, errorComponent: ({ error }) => <ErrorState error={error} /> });
+const root = createRootRoute({
+  component: Shell,
+  notFoundComponent: NotFound,
+  errorComponent: ({ error }) => <ErrorState error={error} />,
+});
 
 const index = createRoute({
   getParentRoute: () => root,

@@ -1,6 +1,17 @@
 import { createTheme, type MantineColorsTuple } from "@mantine/core";
 
-const teal: MantineColorsTuple = ["#e8f7f8", "#d3ecee", "#a5d9dd", "#74c5cb", "#4db4bc", "#34a9b2", "#1f9aa4", "#177f88", "#126c74", "#0b565d"];
+const teal: MantineColorsTuple = [
+  "#e8f7f8",
+  "#d3ecee",
+  "#a5d9dd",
+  "#74c5cb",
+  "#4db4bc",
+  "#34a9b2",
+  "#1f9aa4",
+  "#177f88",
+  "#126c74",
+  "#0b565d",
+];
 
 export const theme = createTheme({
   colors: { brand: teal },
@@ -17,6 +28,7 @@ export const theme = createTheme({
   components: {
     // Mantine's default close button has no name.
     Notification: { defaultProps: { closeButtonProps: { "aria-label": "Dismiss" }, withBorder: true } },
+    Badge: { styles: { root: { textTransform: "none" }, label: { fontWeight: 600 } } },
     Tooltip: { defaultProps: { openDelay: 250, withArrow: true } },
     Modal: { defaultProps: { closeButtonProps: { "aria-label": "Close" } } },
     Drawer: { defaultProps: { closeButtonProps: { "aria-label": "Close" } } },

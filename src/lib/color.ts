@@ -52,4 +52,13 @@ export function inkOn(name: MapName, share: number): string {
 }
 
 /** Categories: Okabe and Ito's set, darkened where white ground needs it. */
-export const CATEGORIES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#7a5195", "#6b7280"] as const;
+export const CATEGORIES = [
+  "#0072b2",
+  "#d55e00",
+  "#009e73",
+  "#cc79a7",
+  "#b58900",
+  "#56b4e9",
+  "#7a5195",
+  "#6b7280",
+] as const;

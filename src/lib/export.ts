@@ -10,7 +10,10 @@ export interface Table {
 }
 
 export function toCsv({ columns, rows }: Table): string {
-  return [columns, ...rows].map((row) => row.map(csvCell).join(",")).join("\r\n").concat("\r\n");
+  return [columns, ...rows]
+    .map((row) => row.map(csvCell).join(","))
+    .join("\r\n")
+    .concat("\r\n");
 }
 
 function csvCell(value: Cell): string {
@@ -28,7 +31,9 @@ export function toJson({ columns, rows }: Table): string {
 
 /** Tab-separated, which every spreadsheet and chat takes from the clipboard. */
 export function toTsv({ columns, rows }: Table): string {
-  return [columns, ...rows].map((row) => row.map((value) => String(value ?? "").replace(/[\t\r\n]+/g, " ")).join("\t")).join("\n");
+  return [columns, ...rows]
+    .map((row) => row.map((value) => String(value ?? "").replace(/[\t\r\n]+/g, " ")).join("\t"))
+    .join("\n");
 }
 
 export function exportName(subject: string, view: string, suffix: string): string {
@@ -77,7 +82,20 @@ export function svgDocument(svg: SVGSVGElement, ground: string): string {
   return `<?xml version="1.0" encoding="UTF-8"?>\n${new XMLSerializer().serializeToString(copy)}\n`;
 }
 
-const PAINTED = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-opacity", "fill-opacity", "opacity", "font-size", "font-family", "font-weight", "text-anchor", "dominant-baseline"];
+const PAINTED = [
+  "fill",
+  "stroke",
+  "stroke-width",
+  "stroke-dasharray",
+  "stroke-opacity",
+  "fill-opacity",
+  "opacity",
+  "font-size",
+  "font-family",
+  "font-weight",
+  "text-anchor",
+  "dominant-baseline",
+];
 
 function inline(from: Element, to: Element): void {
   const style = getComputedStyle(from);

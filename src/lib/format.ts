@@ -26,7 +26,8 @@ export function short(value: number | null | undefined): string {
     [1e6, " M"],
     [1e3, " k"],
   ];
-  for (const [step, letter] of steps) if (Math.abs(value) >= step * 0.9995) return (value / step).toPrecision(3) + letter;
+  for (const [step, letter] of steps)
+    if (Math.abs(value) >= step * 0.9995) return (value / step).toPrecision(3) + letter;
   return String(value);
 }
 
@@ -35,7 +36,7 @@ export function number(value: number | null | undefined, digits = 3): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   if (value === 0) return "0";
   const size = Math.abs(value);
-  if (size >= 1e5 || size < 1e-3) return value.toExponential(Math.max(0, digits - 1)).replace("e+", "e");
+  if (size >= 1e5 || size < 1e-3) return value.toExponential(Math.max(0, digits - 1)).replace(/\.?0*e\+?/, "e");
   const text = value.toPrecision(digits);
   return text.includes("e") ? String(Number(text)) : text.includes(".") ? text.replace(/\.?0+$/, "") : text;
 }
@@ -62,13 +63,18 @@ export function date(value: string | null | undefined): string {
 
 /** The form a file's stem takes in the name of an export: nothing a file system or a shell minds. */
 export function fileStem(name: string): string {
-  return name.replace(/\.[A-Za-z0-9]{1,12}$/, "").replace(/[^\p{L}\p{N}._-]+/gu, "-").replace(/^[-.]+|[-.]+$/g, "") || "lora";
+  return (
+    name
+      .replace(/\.[A-Za-z0-9]{1,12}$/, "")
+      .replace(/[^\p{L}\p{N}._-]+/gu, "-")
+      .replace(/^[-.]+|[-.]+$/g, "") || "lora"
+  );
 }
 
 /** Characters that change how text around them is shown (bidirectional overrides, controls) as visible escapes. */
 export function printable(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
-  return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g, (sign) =>
-    `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  return text.replace(
+    /(?![\t\n])[\p{Cc}\p{Cf}]/gu,
+    (sign) => `\\u${(sign.codePointAt(0) ?? 0).toString(16).padStart(4, "0")}`,
   );
 }

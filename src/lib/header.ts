@@ -86,7 +86,8 @@ function addTo(modules: Map<string, ModuleRow>, tensor: TensorEntry, values: num
   row.bytes += size;
   row.rank ??= rank;
   if (values > 0 && tensor.shape.length > 1) {
-    row.shape = row.shape && !tensor.name.endsWith(".alpha") ? joinShapes(row.shape, tensor.shape.join(" × ")) : row.shape;
+    row.shape =
+      row.shape && !tensor.name.endsWith(".alpha") ? joinShapes(row.shape, tensor.shape.join(" × ")) : row.shape;
     row.dtype = tensor.dtype;
   }
 }

@@ -23,7 +23,12 @@ export function groupsOf(rows: readonly Placed[]): Group[] {
 }
 
 export function shortComponent(component: string): string {
-  const known: Record<string, string> = { text_encoder: "te1", text_encoder_2: "te2", text_encoder_3: "te3", transformer: "dit" };
+  const known: Record<string, string> = {
+    text_encoder: "te1",
+    text_encoder_2: "te2",
+    text_encoder_3: "te3",
+    transformer: "dit",
+  };
   return known[component] ?? component;
 }
 
@@ -35,6 +40,9 @@ export function orderRows(rows: readonly Placed[]): number[] {
     const key = `${row.component} ${row.block ?? ""}`;
     if (!first.has(key)) first.set(key, at);
   });
-  const place = (at: number): [number, number] => [components.indexOf(rows[at]!.component), first.get(`${rows[at]!.component} ${rows[at]!.block ?? ""}`)!];
+  const place = (at: number): [number, number] => [
+    components.indexOf(rows[at]!.component),
+    first.get(`${rows[at]!.component} ${rows[at]!.block ?? ""}`)!,
+  ];
   return rows.map((_, at) => at).sort((a, b) => place(a)[0] - place(b)[0] || place(a)[1] - place(b)[1] || a - b);
 }

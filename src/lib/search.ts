@@ -37,7 +37,12 @@ export function list(search: Unread, name: string): string[] | undefined {
   return values.length ? [...new Set(values)] : undefined;
 }
 
-export function decimal(search: Unread, name: string, low = Number.NEGATIVE_INFINITY, high = Number.POSITIVE_INFINITY): number | undefined {
+export function decimal(
+  search: Unread,
+  name: string,
+  low = Number.NEGATIVE_INFINITY,
+  high = Number.POSITIVE_INFINITY,
+): number | undefined {
   const raw = text(search, name);
   if (raw === undefined) return undefined;
   const value = Number(raw);
@@ -67,6 +72,8 @@ export function id(search: Unread, name: string): string | undefined {
 }
 
 export function ids(search: Unread, name: string, most = 32): string[] | undefined {
-  const values = list(search, name)?.filter((value) => ID.test(value)).slice(0, most);
+  const values = list(search, name)
+    ?.filter((value) => ID.test(value))
+    .slice(0, most);
   return values?.length ? values : undefined;
 }

@@ -60,7 +60,9 @@ export function decodeSpectra(buffer: ArrayBuffer): Spectra {
   if (8 + length > buffer.byteLength) throw new Error("the spectra end within their header");
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, length))) as SpectraHeader;
   if (buffer.byteLength !== 8 + length + 4 * header.values) throw new Error("the spectra are not as long as they say");
-  const data = isLittleEndian() ? new Float32Array(buffer, 8 + length, header.values) : swapped(view, 8 + length, header.values);
+  const data = isLittleEndian()
+    ? new Float32Array(buffer, 8 + length, header.values)
+    : swapped(view, 8 + length, header.values);
   const width = header.layers.reduce((most, layer) => Math.max(most, layer.count), 0);
   return { ...header, data, width };
 }
@@ -167,7 +169,11 @@ export function errorAt(spectra: Spectra, ranks: ArrayLike<number>): number {
 }
 
 /** A band of decay curves: at each index the given quantiles of s/s1 over the layers that reach it. */
-export function decayBand(spectra: Spectra, low = 0.1, high = 0.9): { low: Float64Array; middle: Float64Array; high: Float64Array } {
+export function decayBand(
+  spectra: Spectra,
+  low = 0.1,
+  high = 0.9,
+): { low: Float64Array; middle: Float64Array; high: Float64Array } {
   const make = () => new Float64Array(spectra.width);
   const band = { low: make(), middle: make(), high: make() };
   for (let index = 0; index < spectra.width; index += 1) {

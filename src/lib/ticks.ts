@@ -50,7 +50,12 @@ export function logScale(domain: [number, number], range: [number, number]): Sca
   const scale = (value: number) =>
     range[0] + ((Math.log10(Math.max(value, low)) - a) / (b - a)) * (range[1] - range[0]);
   const invert = (pixel: number) => 10 ** (a + ((pixel - range[0]) / (range[1] - range[0] || 1)) * (b - a));
-  return Object.assign(scale, { invert, ticks: logTicks(low, high), domain: [low, high] as [number, number], log: true });
+  return Object.assign(scale, {
+    invert,
+    ticks: logTicks(low, high),
+    domain: [low, high] as [number, number],
+    log: true,
+  });
 }
 
 export function tickLabel(value: number): string {

@@ -6,8 +6,8 @@ import { adapterRow } from "../../api/queries";
 import { failed } from "../../app/notices";
 import { bytes, count, fileStem, printable } from "../../lib/format";
 import { tray } from "../../lib/tray";
-import { Copy } from "../ui/Copy";
 import { BarList } from "../ui/BarChart";
+import { Copy } from "../ui/Copy";
 import { ErrorState, Waiting } from "../ui/states";
 import { rankText } from "./AdapterPicker";
 import { Problems } from "./Problems";
@@ -18,29 +18,59 @@ export function AdapterDrawer({ id, onClose }: { id?: string; onClose: () => voi
   const navigate = useNavigate();
   const data = row.data;
   const pin = () => {
-    if (data && !tray.pin({ id: data.id, name: data.name })) failed("The tray is full", new Error("it holds eight; unpin one first"));
+    if (data && !tray.pin({ id: data.id, name: data.name }))
+      failed("The tray is full", new Error("it holds eight; unpin one first"));
   };
   return (
-    <Drawer opened={Boolean(id)} onClose={onClose} position="right" size="md" title={data ? <b className="breakable">{printable(data.name)}</b> : "Adapter"} overlayProps={{ backgroundOpacity: 0.25 }}>
+    <Drawer
+      opened={Boolean(id)}
+      onClose={onClose}
+      position="right"
+      size="md"
+      title={data ? <b className="breakable">{printable(data.name)}</b> : "Adapter"}
+      overlayProps={{ backgroundOpacity: 0.25 }}
+    >
       {row.isPending && <Waiting what="Reading the catalog" />}
       {row.isError && <ErrorState error={row.error} title="This adapter is not in the library" />}
       {data && (
         <Stack>
           <Group gap="xs">
             {data.base_model && <Badge variant="light">{printable(data.base_model_label ?? data.base_model)}</Badge>}
-            {data.algorithm && <Badge variant="light" color="gray">{data.algorithm}</Badge>}
-            {data.rank && <Badge variant="light" color="gray">rank {rankText(data)}</Badge>}
+            {data.algorithm && (
+              <Badge variant="light" color="gray">
+                {data.algorithm}
+              </Badge>
+            )}
+            {data.rank && (
+              <Badge variant="light" color="gray">
+                rank {rankText(data)}
+              </Badge>
+            )}
             <Problems row={data} />
           </Group>
           {data.error && <ErrorState error={new Error(data.error.message)} title="This file cannot be read" />}
           <Group gap="xs">
-            <Button size="sm" disabled={data.error !== null} onClick={() => void navigate({ to: "/inspect", search: { id: data.id } })}>
+            <Button
+              size="sm"
+              disabled={data.error !== null}
+              onClick={() => void navigate({ to: "/inspect", search: { id: data.id } })}
+            >
               Inspect
             </Button>
-            <Button size="sm" variant="default" disabled={data.error !== null} onClick={() => void navigate({ to: "/spectrum", search: { id: data.id } })}>
+            <Button
+              size="sm"
+              variant="default"
+              disabled={data.error !== null}
+              onClick={() => void navigate({ to: "/spectrum", search: { id: data.id } })}
+            >
               Spectrum
             </Button>
-            <Button size="sm" variant="default" disabled={data.error !== null} onClick={() => void navigate({ to: "/resize", search: { id: data.id } })}>
+            <Button
+              size="sm"
+              variant="default"
+              disabled={data.error !== null}
+              onClick={() => void navigate({ to: "/resize", search: { id: data.id } })}
+            >
               Resize
             </Button>
             <Button size="sm" variant="default" disabled={data.error !== null} onClick={pin}>
@@ -102,7 +132,10 @@ export function AdapterDrawer({ id, onClose }: { id?: string; onClose: () => voi
                 </Title>
                 <Copy value={data.top_tags.map(({ tag }) => tag).join(", ")} label="Copy the tags" />
               </Group>
-              <BarList bars={data.top_tags.slice(0, 12).map(({ tag, count: value }) => ({ name: printable(tag), value }))} format={count} />
+              <BarList
+                bars={data.top_tags.slice(0, 12).map(({ tag, count: value }) => ({ name: printable(tag), value }))}
+                format={count}
+              />
             </div>
           )}
         </Stack>

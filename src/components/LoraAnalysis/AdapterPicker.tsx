@@ -2,8 +2,8 @@ import { Combobox, Group, InputBase, ScrollArea, Text, useCombobox } from "@mant
 import { useDebouncedValue } from "@mantine/hooks";
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
-import { adapterRow, libraryPage } from "../../api/queries";
 import type { AdapterRow } from "../../api/client";
+import { adapterRow, libraryPage } from "../../api/queries";
 import { bytes, printable } from "../../lib/format";
 
 interface AdapterPickerProps {
@@ -16,12 +16,21 @@ interface AdapterPickerProps {
 }
 
 /** Chooses one adapter of the library by typing a part of its name. */
-export function AdapterPicker({ label, value, onChange, placeholder = "Choose an adapter", adding = false }: AdapterPickerProps) {
+export function AdapterPicker({
+  label,
+  value,
+  onChange,
+  placeholder = "Choose an adapter",
+  adding = false,
+}: AdapterPickerProps) {
   const box = useCombobox({ onDropdownClose: () => setWords(null) });
   const [words, setWords] = useState<string | null>(null);
   const [asked] = useDebouncedValue(words ?? "", 120);
   const current = useQuery({ ...adapterRow(value ?? ""), enabled: Boolean(value) && !adding });
-  const found = useQuery({ ...libraryPage({ q: asked || undefined, sort: "name", problems: undefined }, 0, 50), enabled: box.dropdownOpened });
+  const found = useQuery({
+    ...libraryPage({ q: asked || undefined, sort: "name", problems: undefined }, 0, 50),
+    enabled: box.dropdownOpened,
+  });
   const shown = words ?? (adding ? "" : printable(current.data?.name ?? ""));
   const rows = found.data?.items.filter((row) => row.error === null) ?? [];
   return (
@@ -61,7 +70,14 @@ export function AdapterPicker({ label, value, onChange, placeholder = "Choose an
                 </Text>
                 <Group gap="xs">
                   <Text size="xs" c="dimmed">
-                    {[row.base_model_label ?? row.base_model, row.algorithm, row.rank && `rank ${rankText(row)}`, bytes(row.size_bytes)].filter(Boolean).join(" · ")}
+                    {[
+                      row.base_model_label ?? row.base_model,
+                      row.algorithm,
+                      row.rank && `rank ${rankText(row)}`,
+                      bytes(row.size_bytes),
+                    ]
+                      .filter(Boolean)
+                      .join(" · ")}
                   </Text>
                 </Group>
               </Combobox.Option>

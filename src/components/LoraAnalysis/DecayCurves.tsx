@@ -11,7 +11,9 @@ export function DecayCurves({ spectra, name, chosen }: { spectra: Spectra; name:
   const [log, setLog] = useState(false);
   const band = useMemo(() => decayBand(spectra), [spectra]);
   const points = (values: Float64Array | Float32Array, over = 1) =>
-    Array.from(values, (value, at) => [at + 1, Math.max(value / over, 1e-6)] as const).filter(([, value]) => Number.isFinite(value));
+    Array.from(values, (value, at) => [at + 1, Math.max(value / over, 1e-6)] as const).filter(([, value]) =>
+      Number.isFinite(value),
+    );
   const lines = [
     { name: "median of all layers", points: points(band.middle), color: "var(--chart-rule)", dashed: true },
     ...chosen.map((at, place) => ({
@@ -20,14 +22,31 @@ export function DecayCurves({ spectra, name, chosen }: { spectra: Spectra; name:
       color: CATEGORIES[place % CATEGORIES.length]!,
     })),
   ];
-  const low = Math.max(1e-4, Math.min(...lines.flatMap((line) => line.points.map(([, value]) => value)), ...points(band.low).map(([, value]) => value)));
+  const low = Math.max(
+    1e-4,
+    Math.min(
+      ...lines.flatMap((line) => line.points.map(([, value]) => value)),
+      ...points(band.low).map(([, value]) => value),
+    ),
+  );
   return (
     <Figure
       title="Decay"
       subject={name}
       help="Singular values over the layer's largest, by index. The grey band holds the layers between the 10th and the 90th percentile."
-      table={() => ({ columns: ["index", "p10", "median", "p90", ...chosen.map((at) => spectra.layers[at]!.name)], rows: Array.from(band.middle, (middle, k) => [k + 1, band.low[k]!, middle, band.high[k]!, ...chosen.map((at) => valuesOf(spectra, at)[k] ?? null)]) })}
-      controls={<Checkbox size="xs" label="log index" checked={log} onChange={(event) => setLog(event.currentTarget.checked)} />}
+      table={() => ({
+        columns: ["index", "p10", "median", "p90", ...chosen.map((at) => spectra.layers[at]!.name)],
+        rows: Array.from(band.middle, (middle, k) => [
+          k + 1,
+          band.low[k]!,
+          middle,
+          band.high[k]!,
+          ...chosen.map((at) => valuesOf(spectra, at)[k] ?? null),
+        ]),
+      })}
+      controls={
+        <Checkbox size="xs" label="log index" checked={log} onChange={(event) => setLog(event.currentTarget.checked)} />
+      }
     >
       <LineChart
         label={`Decay curves of ${chosen.length} chosen layers over the band of all ${spectra.layers.length}`}

@@ -12,7 +12,12 @@ const TITLES: [string, string][] = [
   ["dtype", "Precision"],
   ["problems", "Health"],
 ];
-const WORDS: Record<string, string> = { error: "has errors", warning: "has notes", none: "nothing found", duplicate: "duplicates" };
+const WORDS: Record<string, string> = {
+  error: "has errors",
+  warning: "has notes",
+  none: "nothing found",
+  duplicate: "duplicates",
+};
 
 type Search = Record<string, unknown>;
 
@@ -23,7 +28,9 @@ interface FacetsProps {
 }
 
 export function Facets({ search, page, change }: FacetsProps) {
-  const isFiltered = [...TITLES.map(([name]) => name), "tag", "rank_min", "rank_max", "q"].some((name) => search[name] !== undefined);
+  const isFiltered = [...TITLES.map(([name]) => name), "tag", "rank_min", "rank_max", "q"].some(
+    (name) => search[name] !== undefined,
+  );
   return (
     <Stack className="facets" gap="md" component="section" aria-label="Filters">
       <Group justify="space-between" h={36}>
@@ -31,16 +38,34 @@ export function Facets({ search, page, change }: FacetsProps) {
           Filters
         </Text>
         {isFiltered && (
-          <Button size="compact-xs" variant="subtle" onClick={() => change(Object.fromEntries(Object.keys(search).map((name) => [name, undefined])))}>
+          <Button
+            size="compact-xs"
+            variant="subtle"
+            onClick={() => change(Object.fromEntries(Object.keys(search).map((name) => [name, undefined])))}
+          >
             Clear
           </Button>
         )}
       </Group>
       {TITLES.map(([name, title]) => (
-        <Facet key={name} name={name} title={title} values={page?.facets[name] ?? []} chosen={(search[name] as string[]) ?? []} change={change} />
+        <Facet
+          key={name}
+          name={name}
+          title={title}
+          values={page?.facets[name] ?? []}
+          chosen={(search[name] as string[]) ?? []}
+          change={change}
+        />
       ))}
       <RankRange search={search} page={page} change={change} />
-      <Facet name="tag" title="Tags" values={page?.facets.tags ?? []} chosen={(search.tag as string[]) ?? []} change={change} few={8}>
+      <Facet
+        name="tag"
+        title="Tags"
+        values={page?.facets.tags ?? []}
+        chosen={(search.tag as string[]) ?? []}
+        change={change}
+        few={8}
+      >
         <SegmentedControl
           size="xs"
           aria-label="Adapters with any or with all of the tags"
@@ -89,7 +114,13 @@ function Facet({ name, title, values, chosen, change, few = 6, children }: Facet
           const words = value === null ? "not stated" : (WORDS[value] ?? value);
           return (
             <Group key={key} justify="space-between" wrap="nowrap" gap={6}>
-              <Checkbox size="xs" checked={chosen.includes(key)} onChange={() => toggle(key)} label={<span className="breakable">{printable(words)}</span>} aria-label={`${title}: ${printable(words)}, ${n}`} />
+              <Checkbox
+                size="xs"
+                checked={chosen.includes(key)}
+                onChange={() => toggle(key)}
+                label={<span className="breakable">{printable(words)}</span>}
+                aria-label={`${title}: ${printable(words)}, ${n}`}
+              />
               <Text size="xs" c="dimmed" className="num">
                 {count(n)}
               </Text>
@@ -116,9 +147,25 @@ function RankRange({ search, page, change }: FacetsProps) {
         Rank
       </Text>
       <Group gap={6} wrap="nowrap">
-        <NumberInput size="xs" aria-label="Smallest rank" placeholder={String(low ?? "")} min={0} allowDecimal={false} value={(search.rank_min as number) ?? ""} onChange={(value) => change({ rank_min: read(value) })} />
+        <NumberInput
+          size="xs"
+          aria-label="Smallest rank"
+          placeholder={String(low ?? "")}
+          min={0}
+          allowDecimal={false}
+          value={(search.rank_min as number) ?? ""}
+          onChange={(value) => change({ rank_min: read(value) })}
+        />
         <Text size="xs">to</Text>
-        <NumberInput size="xs" aria-label="Largest rank" placeholder={String(high ?? "")} min={0} allowDecimal={false} value={(search.rank_max as number) ?? ""} onChange={(value) => change({ rank_max: read(value) })} />
+        <NumberInput
+          size="xs"
+          aria-label="Largest rank"
+          placeholder={String(high ?? "")}
+          min={0}
+          allowDecimal={false}
+          value={(search.rank_max as number) ?? ""}
+          onChange={(value) => change({ rank_max: read(value) })}
+        />
       </Group>
     </Box>
   );

@@ -27,11 +27,21 @@ export function JobPanel({ id, onClose }: { id: string; onClose: () => void }) {
         </Group>
         {active && (
           <Group wrap="nowrap">
-            <Progress flex={1} value={100 * (job.progress.fraction ?? 0)} animated={job.state === "running"} aria-label={`Progress of ${job.title}`} />
+            <Progress
+              flex={1}
+              value={100 * (job.progress.fraction ?? 0)}
+              animated={job.state === "running"}
+              aria-label={`Progress of ${job.title}`}
+            />
             <Text size="sm" className="num nowrap">
               {progressText(job)}
             </Text>
-            <Button size="compact-sm" variant="default" loading={job.cancelling || cancel.isPending} onClick={() => cancel.mutate(job.id)}>
+            <Button
+              size="compact-sm"
+              variant="default"
+              loading={job.cancelling || cancel.isPending}
+              onClick={() => cancel.mutate(job.id)}
+            >
               Cancel
             </Button>
           </Group>
@@ -66,15 +76,28 @@ export function progressText(job: Job): string {
 function Verification({ job, output }: { job: Job; output: string }) {
   const navigate = useNavigate();
   const result = useQuery(jobResult(job.id));
-  const report = (result.data ?? {}) as { relative_error?: number | null; truncation_error?: number | null; written?: { size?: number; sha256?: string } };
-  const summary = (job.summary ?? {}) as { relative_error?: number | null; size_after?: number; layers_changed?: number; layers_total?: number };
+  const report = (result.data ?? {}) as {
+    relative_error?: number | null;
+    truncation_error?: number | null;
+    written?: { size?: number; sha256?: string };
+  };
+  const summary = (job.summary ?? {}) as {
+    relative_error?: number | null;
+    size_after?: number;
+    layers_changed?: number;
+    layers_total?: number;
+  };
   return (
     <Stack gap="sm" data-testid="verification">
       <SimpleGrid cols={{ base: 1, sm: 3 }}>
         <Stat name="Written" value={bytes(summary.size_after)} testid="written-size">
           {summary.size_after !== undefined && `${count(summary.size_after)} bytes`}
         </Stat>
-        <Stat name="Error, measured" value={typeof summary.relative_error === "number" ? percent(summary.relative_error, 3) : "–"} testid="measured-error">
+        <Stat
+          name="Error, measured"
+          value={typeof summary.relative_error === "number" ? percent(summary.relative_error, 3) : "–"}
+          testid="measured-error"
+        >
           of the delta, on the values that are stored
         </Stat>
         {summary.layers_changed !== undefined && (
@@ -96,7 +119,11 @@ function Verification({ job, output }: { job: Job; output: string }) {
           Download
         </Button>
         {job.adapters[0] && (
-          <Button size="sm" variant="default" onClick={() => void navigate({ to: "/compare", search: { ids: [job.adapters[0]!, output] } })}>
+          <Button
+            size="sm"
+            variant="default"
+            onClick={() => void navigate({ to: "/compare", search: { ids: [job.adapters[0]!, output] } })}
+          >
             Compare with original
           </Button>
         )}

@@ -3,12 +3,12 @@ import { useDebouncedCallback } from "@mantine/hooks";
 import { IconBooks, IconRefresh, IconX } from "@tabler/icons-react";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
-import { useEffect, useMemo, useState } from "react";
+import { useCallback, useEffect, useMemo, useState } from "react";
 import { type AdapterRow, api, take } from "../../api/client";
 import { jobs, type LibraryFilters } from "../../api/queries";
 import { failed } from "../../app/notices";
-import { bytes, count, date, printable, short } from "../../lib/format";
 import { save, toCsv } from "../../lib/export";
+import { bytes, count, date, printable, short } from "../../lib/format";
 import { tray } from "../../lib/tray";
 import { Empty, ErrorState, Waiting } from "../ui/states";
 import { type Column, VirtualTable } from "../ui/VirtualTable";
@@ -24,13 +24,14 @@ export default function Library() {
   const search = useSearch({ from: "/library" });
   const navigate = useNavigate({ from: "/library" });
   const client = useQueryClient();
-  const { id, ...rest } = search;
-  const filters = useMemo(() => filtersOf(rest), [JSON.stringify(rest)]); // biome-ignore lint/correctness/useExhaustiveDependencies: compared by value
+  const { id } = search;
+  const filters = useMemo(() => filtersOf(search), [search]);
   const { first, total, rowAt, onRange } = usePagedLibrary(filters);
   const [chosen, setChosen] = useState<ReadonlyMap<string, AdapterRow>>(new Map());
   const { data: known } = useQuery(jobs);
   const scanning = known?.find((job) => job.kind === "scan" && (job.state === "running" || job.state === "queued"));
-  const change = (next: Partial<typeof search>) => void navigate({ search: (before) => ({ ...before, ...next }), replace: true });
+  const change = (next: Partial<typeof search>) =>
+    void navigate({ search: (before) => ({ ...before, ...next }), replace: true });
 
   // Rows appear while the scan finds them.
   const found = scanning?.progress.done;
@@ -44,13 +45,17 @@ export default function Library() {
     mutationFn: () => take(api.POST("/api/v1/scans", { body: { roots: [] } })),
     meta: { failure: "The scan could not be started", success: "Scanning the library" },
   });
-  const toggle = (row: AdapterRow) => {
-    const next = new Map(chosen);
-    if (!next.delete(row.id)) next.set(row.id, row);
-    setChosen(next);
-  };
-  const columns = useMemo(() => columnsOf(chosen, toggle), [chosen]); // biome-ignore lint/correctness/useExhaustiveDependencies: toggle is made of chosen
-  const filtered = Object.entries(filters).some(([name, value]) => value !== undefined && name !== "sort" && name !== "descending");
+  const toggle = useCallback((row: AdapterRow) => {
+    setChosen((known) => {
+      const next = new Map(known);
+      if (!next.delete(row.id)) next.set(row.id, row);
+      return next;
+    });
+  }, []);
+  const columns = useMemo(() => columnsOf(chosen, toggle), [chosen, toggle]);
+  const filtered = Object.entries(filters).some(
+    ([name, value]) => value !== undefined && name !== "sort" && name !== "descending",
+  );
 
   return (
     <div className="library">
@@ -62,29 +67,44 @@ export default function Library() {
               Library
             </Title>
             <Text size="sm" c="dimmed" aria-live="polite" className="num">
-              {first.data ? `${count(total)} adapter${total === 1 ? "" : "s"} · ${first.data.milliseconds.toFixed(0)} ms` : ""}
+              {first.data
+                ? `${count(total)} adapter${total === 1 ? "" : "s"} · ${first.data.milliseconds.toFixed(0)} ms`
+                : ""}
               {scanning ? ` · scanning, ${count(scanning.progress.done)} so far` : ""}
             </Text>
           </Group>
           <Group gap="xs" wrap="nowrap">
             <SearchBox value={search.q} onChange={(q) => change({ q })} />
-            <Button size="sm" variant="default" leftSection={<IconRefresh size={16} aria-hidden />} loading={scan.isPending || Boolean(scanning)} onClick={() => scan.mutate()}>
+            <Button
+              size="sm"
+              variant="default"
+              leftSection={<IconRefresh size={16} aria-hidden />}
+              loading={scan.isPending || Boolean(scanning)}
+              onClick={() => scan.mutate()}
+            >
               Rescan
             </Button>
           </Group>
         </Group>
         {chosen.size > 0 && <Selection chosen={chosen} clear={() => setChosen(new Map())} />}
-        {first.isError && <ErrorState error={first.error} title="The library cannot be shown" retry={() => void first.refetch()} />}
+        {first.isError && (
+          <ErrorState error={first.error} title="The library cannot be shown" retry={() => void first.refetch()} />
+        )}
         {first.isPending && <Waiting what="Reading the catalog" />}
         {first.data && total === 0 && (
-          <Empty title={filtered ? "Nothing matches" : "No adapters here yet"} icon={<IconBooks size={40} stroke={1.3} aria-hidden />}>
+          <Empty
+            title={filtered ? "Nothing matches" : "No adapters here yet"}
+            icon={<IconBooks size={40} stroke={1.3} aria-hidden />}
+          >
             {filtered ? (
               <Button variant="default" onClick={() => void navigate({ search: {} })}>
                 Clear all filters
               </Button>
             ) : (
               <Text size="sm">
-                Drop a file anywhere on this page to look into it, or start the server with your folders: <span className="mono">lora serve ~/models/loras</span>. <span className="mono">lora demo</span> writes a small library to try.
+                Drop a file anywhere on this page to look into it, or start the server with your folders:{" "}
+                <span className="mono">lora serve ~/models/loras</span>. <span className="mono">lora demo</span> writes
+                a small library to try.
               </Text>
             )}
           </Empty>
@@ -97,7 +117,10 @@ export default function Library() {
               count={total}
               rowAt={rowAt}
               rowKey={(row) => row.id}
-              sort={{ id: search.sort && SORTS.includes(search.sort) ? search.sort : "name", descending: Boolean(search.descending) }}
+              sort={{
+                id: search.sort && SORTS.includes(search.sort) ? search.sort : "name",
+                descending: Boolean(search.descending),
+              }}
               onSort={(sort) => change({ sort: sort.id, descending: sort.descending || undefined })}
               onOpen={(row) => change({ id: row.id })}
               onToggle={toggle}
@@ -122,11 +145,12 @@ function stemOf(name: string): string {
 export function filtersOf(search: Record<string, unknown>): LibraryFilters {
   const filters: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(search)) {
-    if (value === undefined) continue;
+    if (value === undefined || name === "id") continue;
     filters[name] = Array.isArray(value) ? value.map((one) => (one === "-" ? "" : one)) : value;
   }
   if (typeof filters.sort === "string" && !SORTS.includes(filters.sort)) filters.sort = undefined;
-  if (Array.isArray(filters.problems)) filters.problems = filters.problems.filter((one) => ["error", "warning", "none", "duplicate"].includes(one));
+  if (Array.isArray(filters.problems))
+    filters.problems = filters.problems.filter((one) => ["error", "warning", "none", "duplicate"].includes(one));
   return filters as LibraryFilters;
 }
 
@@ -154,7 +178,15 @@ function columnsOf(chosen: ReadonlyMap<string, AdapterRow>, toggle: (row: Adapte
       id: "select",
       title: "",
       width: 38,
-      cell: (row) => <input type="checkbox" aria-label={`Select ${printable(row.name)}`} checked={chosen.has(row.id)} onChange={() => toggle(row)} tabIndex={-1} />,
+      cell: (row) => (
+        <input
+          type="checkbox"
+          aria-label={`Select ${printable(row.name)}`}
+          checked={chosen.has(row.id)}
+          onChange={() => toggle(row)}
+          tabIndex={-1}
+        />
+      ),
     },
     {
       id: "name",
@@ -165,20 +197,52 @@ function columnsOf(chosen: ReadonlyMap<string, AdapterRow>, toggle: (row: Adapte
       cell: (row) => (
         <span title={printable([row.folder, row.name].filter(Boolean).join("/"))}>
           <b style={{ fontWeight: 600 }}>{printable(stemOf(row.name))}</b>
-          {row.title && row.title !== row.name && <span style={{ color: "var(--mantine-color-dimmed)" }}> {printable(row.title)}</span>}
+          {row.title && row.title !== row.name && (
+            <span style={{ color: "var(--mantine-color-dimmed)" }}> {printable(row.title)}</span>
+          )}
         </span>
       ),
     },
     { id: "problems", title: "Health", width: 88, sortable: true, cell: (row) => <Problems row={row} /> },
-    { id: "base_model", title: "Base model", width: 150, sortable: true, cell: (row) => printable(row.base_model_label ?? row.base_model ?? "–") },
-    { id: "algorithm", title: "Algorithm", width: 96, sortable: true, cell: (row) => (row.algorithm ? row.algorithm + (row.dora ? " + DoRA" : "") : "–") },
+    {
+      id: "base_model",
+      title: "Base model",
+      width: 150,
+      sortable: true,
+      cell: (row) => printable(row.base_model_label ?? row.base_model ?? "–"),
+    },
+    {
+      id: "algorithm",
+      title: "Algorithm",
+      width: 96,
+      sortable: true,
+      cell: (row) => (row.algorithm ? row.algorithm + (row.dora ? " + DoRA" : "") : "–"),
+    },
     { id: "rank", title: "Rank", width: 72, right: true, sortable: true, cell: (row) => rankText(row) },
     { id: "alpha", title: "Alpha", width: 68, right: true, sortable: true, cell: (row) => row.alpha ?? "–" },
     { id: "parameters", title: "Params", width: 82, right: true, sortable: true, cell: (row) => short(row.parameters) },
     { id: "size", title: "Size", width: 86, right: true, sortable: true, cell: (row) => bytes(row.size_bytes) },
     { id: "dtype", title: "Type", width: 60, cell: (row) => row.dtype ?? "–" },
-    { id: "tags", title: "Top tags", width: 120, grow: true, cell: (row) => printable(row.top_tags.slice(0, 4).map(({ tag }) => tag).join(", ")) || "–" },
-    { id: "modified", title: "Modified", width: 136, sortable: true, cell: (row) => <span className="num">{date(row.modified_at)}</span> },
+    {
+      id: "tags",
+      title: "Top tags",
+      width: 120,
+      grow: true,
+      cell: (row) =>
+        printable(
+          row.top_tags
+            .slice(0, 4)
+            .map(({ tag }) => tag)
+            .join(", "),
+        ) || "–",
+    },
+    {
+      id: "modified",
+      title: "Modified",
+      width: 136,
+      sortable: true,
+      cell: (row) => <span className="num">{date(row.modified_at)}</span>,
+    },
   ];
 }
 
@@ -188,11 +252,22 @@ function Selection({ chosen, clear }: { chosen: ReadonlyMap<string, AdapterRow>;
   const ids = rows.map((row) => row.id);
   const pin = () => {
     const left = rows.filter((row) => !tray.pin({ id: row.id, name: row.name }));
-    if (left.length) failed("The tray is full", new Error(`it holds eight; ${left.length} of ${rows.length} did not fit`));
+    if (left.length)
+      failed("The tray is full", new Error(`it holds eight; ${left.length} of ${rows.length} did not fit`));
   };
   const table = () => ({
     columns: ["name", "base_model", "algorithm", "rank_min", "rank_max", "alpha", "parameters", "size_bytes", "dtype"],
-    rows: rows.map((row) => [row.name, row.base_model, row.algorithm, row.rank?.min, row.rank?.max, row.alpha, row.parameters, row.size_bytes, row.dtype]),
+    rows: rows.map((row) => [
+      row.name,
+      row.base_model,
+      row.algorithm,
+      row.rank?.min,
+      row.rank?.max,
+      row.alpha,
+      row.parameters,
+      row.size_bytes,
+      row.dtype,
+    ]),
   });
   return (
     <Alert variant="light" py={6} role="region" aria-label="Selected adapters">
@@ -201,22 +276,51 @@ function Selection({ chosen, clear }: { chosen: ReadonlyMap<string, AdapterRow>;
         <Button size="compact-sm" variant="default" onClick={pin}>
           Pin
         </Button>
-        <Button size="compact-sm" variant="default" disabled={ids.length < 2 || ids.length > 8} onClick={() => void navigate({ to: "/compare", search: { ids } })}>
+        <Button
+          size="compact-sm"
+          variant="default"
+          disabled={ids.length < 2 || ids.length > 8}
+          onClick={() => void navigate({ to: "/compare", search: { ids } })}
+        >
           Compare
         </Button>
-        <Button size="compact-sm" variant="default" disabled={ids.length < 2} onClick={() => void navigate({ to: "/merge", search: { ids } })}>
+        <Button
+          size="compact-sm"
+          variant="default"
+          disabled={ids.length < 2}
+          onClick={() => void navigate({ to: "/merge", search: { ids } })}
+        >
           Merge
         </Button>
-        <Button size="compact-sm" variant="default" disabled={ids.length !== 1} onClick={() => void navigate({ to: "/resize", search: { id: ids[0] } })}>
+        <Button
+          size="compact-sm"
+          variant="default"
+          disabled={ids.length !== 1}
+          onClick={() => void navigate({ to: "/resize", search: { id: ids[0] } })}
+        >
           Resize
         </Button>
-        <Button size="compact-sm" variant="default" onClick={() => save("library.csv", toCsv(table()), "text/csv;charset=utf-8")}>
+        <Button
+          size="compact-sm"
+          variant="default"
+          onClick={() => save("library.csv", toCsv(table()), "text/csv;charset=utf-8")}
+        >
           CSV
         </Button>
-        <Button size="compact-sm" variant="default" onClick={() => save("library.json", `${JSON.stringify(rows, null, 2)}\n`, "application/json")}>
+        <Button
+          size="compact-sm"
+          variant="default"
+          onClick={() => save("library.json", `${JSON.stringify(rows, null, 2)}\n`, "application/json")}
+        >
           JSON
         </Button>
-        <Button size="compact-sm" variant="subtle" color="gray" leftSection={<IconX size={14} aria-hidden />} onClick={clear}>
+        <Button
+          size="compact-sm"
+          variant="subtle"
+          color="gray"
+          leftSection={<IconX size={14} aria-hidden />}
+          onClick={clear}
+        >
           Clear <VisuallyHidden>the selection</VisuallyHidden>
         </Button>
       </Group>

@@ -4,11 +4,11 @@ import { useNavigate, useSearch } from "@tanstack/react-router";
 import { useMemo, useRef, useState } from "react";
 import { upload } from "../../api/client";
 import { INSPECT_TABS } from "../../app/router";
+import { save } from "../../lib/export";
 import { bytes, count, fileStem, printable } from "../../lib/format";
 import { type HeaderSummary, type ModuleRow, summarise } from "../../lib/header";
 import { localFile } from "../../lib/localFile";
 import { type Header, readHeader } from "../../lib/safetensors";
-import { save } from "../../lib/export";
 import { ColumnChart } from "../ui/BarChart";
 import { Figure } from "../ui/Figure";
 import { type LocalColumn, LocalTable } from "../ui/LocalTable";
@@ -24,12 +24,26 @@ interface Found {
 }
 
 const COLUMNS: LocalColumn<ModuleRow>[] = [
-  { id: "name", title: "Module", width: 340, grow: true, value: (row) => row.name, cell: (row) => <span className="mono">{printable(row.name)}</span> },
+  {
+    id: "name",
+    title: "Module",
+    width: 340,
+    grow: true,
+    value: (row) => row.name,
+    cell: (row) => <span className="mono">{printable(row.name)}</span>,
+  },
   { id: "rank", title: "Rank", width: 70, right: true, value: (row) => row.rank, cell: (row) => row.rank ?? "–" },
   { id: "shape", title: "Factors", width: 240, value: (row) => row.shape, cell: (row) => row.shape || "scalar" },
   { id: "dtype", title: "Type", width: 76, value: (row) => row.dtype, cell: (row) => row.dtype },
   { id: "tensors", title: "Tensors", width: 80, right: true, value: (row) => row.tensors, cell: (row) => row.tensors },
-  { id: "parameters", title: "Params", width: 96, right: true, value: (row) => row.parameters, cell: (row) => count(row.parameters) },
+  {
+    id: "parameters",
+    title: "Params",
+    width: 96,
+    right: true,
+    value: (row) => row.parameters,
+    cell: (row) => count(row.parameters),
+  },
   { id: "bytes", title: "Bytes", width: 90, right: true, value: (row) => row.bytes, cell: (row) => bytes(row.bytes) },
 ];
 
@@ -75,11 +89,22 @@ export function LocalInspect({ file }: { file: File }) {
       {found.isError && (
         <>
           <ErrorState error={found.error} title="The page cannot read this file" />
-          <Text size="sm">Other kinds of files (.pt, .gguf, folders) are read by the server: add the file to the library.</Text>
+          <Text size="sm">
+            Other kinds of files (.pt, .gguf, folders) are read by the server: add the file to the library.
+          </Text>
         </>
       )}
       {found.data && (
-        <Tabs value={tab} onChange={(next) => void navigate({ search: (before) => ({ ...before, tab: INSPECT_TABS.find((one) => one === next) }), replace: true })} keepMounted={false}>
+        <Tabs
+          value={tab}
+          onChange={(next) =>
+            void navigate({
+              search: (before) => ({ ...before, tab: INSPECT_TABS.find((one) => one === next) }),
+              replace: true,
+            })
+          }
+          keepMounted={false}
+        >
           <Tabs.List mb="md">
             <Tabs.Tab value="overview">Overview</Tabs.Tab>
             <Tabs.Tab value="tags">Tags</Tabs.Tab>
@@ -93,7 +118,13 @@ export function LocalInspect({ file }: { file: File }) {
             <TagsTab subject={file.name} metadata={found.data.header.metadata} />
           </Tabs.Panel>
           <Tabs.Panel value="modules">
-            <LocalTable label="Modules" columns={COLUMNS} rows={found.data.summary.modules} rowKey={(row) => row.name} height="calc(100dvh - 240px)" />
+            <LocalTable
+              label="Modules"
+              columns={COLUMNS}
+              rows={found.data.summary.modules}
+              rowKey={(row) => row.name}
+              height="calc(100dvh - 240px)"
+            />
           </Tabs.Panel>
           <Tabs.Panel value="metadata">
             <MetadataTab metadata={found.data.header.metadata} />
@@ -130,7 +161,14 @@ function LocalOverview({ found, file }: { found: Found; file: File }) {
           ]}
           empty="The header has no metadata."
         />
-        <Button mt="md" size="sm" variant="default" onClick={() => save(`${fileStem(file.name)}.metadata.json`, `${JSON.stringify(m, null, 2)}\n`, "application/json")}>
+        <Button
+          mt="md"
+          size="sm"
+          variant="default"
+          onClick={() =>
+            save(`${fileStem(file.name)}.metadata.json`, `${JSON.stringify(m, null, 2)}\n`, "application/json")
+          }
+        >
           Metadata JSON
         </Button>
       </Card>
@@ -146,13 +184,25 @@ function LocalOverview({ found, file }: { found: Found; file: File }) {
         />
         <Alert mt="md" variant="light" color="gray">
           <Text size="sm" c="var(--mantine-color-text)">
-            This is what the header alone shows. Dialect, base model by its keys, problems and spectra are the server's work: add the file to the library.
+            This is what the header alone shows. Dialect, base model by its keys, problems and spectra are the server's
+            work: add the file to the library.
           </Text>
         </Alert>
       </Card>
       {bars.length > 0 && (
-        <Figure title="Ranks" subject={file.name} help="How many modules have which rank, by the shape of their down factor." table={() => ({ columns: ["rank", "modules"], rows: summary.ranks })}>
-          <ColumnChart label={`Modules per rank: ${bars.map(({ name, value }) => `${value} of rank ${name}`).join(", ")}`} bars={bars} x="rank" y="modules" height={220} />
+        <Figure
+          title="Ranks"
+          subject={file.name}
+          help="How many modules have which rank, by the shape of their down factor."
+          table={() => ({ columns: ["rank", "modules"], rows: summary.ranks })}
+        >
+          <ColumnChart
+            label={`Modules per rank: ${bars.map(({ name, value }) => `${value} of rank ${name}`).join(", ")}`}
+            bars={bars}
+            x="rank"
+            y="modules"
+            height={220}
+          />
         </Figure>
       )}
       {bars.length === 0 && <Empty title="No ranks to see">No module is named as LoRA factors are.</Empty>}

@@ -9,8 +9,8 @@ import { Empty, ErrorState } from "../ui/states";
 import { AdapterPicker } from "./AdapterPicker";
 import { JobPanel } from "./JobPanel";
 import { QualityCurve } from "./QualityCurve";
-import { ResizeForm } from "./ResizeForm";
 import { ResizeFigures } from "./ResizeFigures";
+import { ResizeForm } from "./ResizeForm";
 import { ResizePlanView } from "./ResizePlanView";
 import { ALPHAS, type Choice, DTYPES, optionsOf, RULES } from "./resizeOptions";
 import { predict, useCurve } from "./usePrediction";
@@ -29,17 +29,37 @@ export default function LoraResizer() {
           Resize
         </Title>
         <div style={{ width: 380 }}>
-          <AdapterPicker label="Adapter" value={id} onChange={(next) => void navigate({ search: (before) => ({ ...before, id: next.id, job: undefined }) })} />
+          <AdapterPicker
+            label="Adapter"
+            value={id}
+            onChange={(next) => void navigate({ search: (before) => ({ ...before, id: next.id, job: undefined }) })}
+          />
         </div>
       </Group>
       {!id && (
         <Empty title="Which adapter gets smaller?" icon={<IconArrowsMinimize size={42} stroke={1.3} aria-hidden />}>
-          <Text size="sm">Choose one above. You see what every rank keeps and what the file will weigh, to the byte, before anything is written.</Text>
+          <Text size="sm">
+            Choose one above. You see what every rank keeps and what the file will weigh, to the byte, before anything
+            is written.
+          </Text>
         </Empty>
       )}
       {row.isError && <ErrorState error={row.error} title="This adapter is not in the library" />}
-      {id && row.data && <Resizing key={id} id={id} name={row.data.name} isFolder={row.data.kind === "folder"} sizeBefore={row.data.size_bytes} />}
-      {job && <JobPanel id={job} onClose={() => void navigate({ search: (before) => ({ ...before, job: undefined }), replace: true })} />}
+      {id && row.data && (
+        <Resizing
+          key={id}
+          id={id}
+          name={row.data.name}
+          isFolder={row.data.kind === "folder"}
+          sizeBefore={row.data.size_bytes}
+        />
+      )}
+      {job && (
+        <JobPanel
+          id={job}
+          onClose={() => void navigate({ search: (before) => ({ ...before, job: undefined }), replace: true })}
+        />
+      )}
     </Stack>
   );
 }
@@ -57,7 +77,10 @@ function Resizing({ id, name, isFolder, sizeBefore }: ResizingProps) {
   const model = useQuery(sizeModel(id, choice.dtype, choice.alpha));
   const curve = useCurve(found.data, model.data);
   const top = Math.max(curve.length, model.data?.metadata_bytes.length ?? 1);
-  const shown = useMemo(() => (choice.rule.value === "rank" ? { ...choice, value: Math.min(choice.value, top) } : choice), [choice, top]);
+  const shown = useMemo(
+    () => (choice.rule.value === "rank" ? { ...choice, value: Math.min(choice.value, top) } : choice),
+    [choice, top],
+  );
   const prediction = useMemo(() => predict(shown, found.data, model.data), [shown, found.data, model.data]);
 
   // The page answers at once; the server is asked when the slider rests.
@@ -71,13 +94,41 @@ function Resizing({ id, name, isFolder, sizeBefore }: ResizingProps) {
     <div className="split">
       <Stack>
         <ResizeForm choice={shown} top={top} setChoice={setChoice} sizeBefore={sizeBefore} />
-        <WriteResize id={id} name={name} isFolder={isFolder} options={options} plan={plan.data} isCurrent={isCurrent} error={plan.isError ? plan.error : null} />
+        <WriteResize
+          id={id}
+          name={name}
+          isFolder={isFolder}
+          options={options}
+          plan={plan.data}
+          isCurrent={isCurrent}
+          error={plan.isError ? plan.error : null}
+        />
       </Stack>
       <Stack>
-        <ResizeFigures prediction={prediction} plan={plan.data} isCurrent={isCurrent} sizeBefore={model.data?.size_before ?? sizeBefore} waiting={found.isLoading ? found.progress : undefined} />
+        <ResizeFigures
+          prediction={prediction}
+          plan={plan.data}
+          isCurrent={isCurrent}
+          sizeBefore={model.data?.size_before ?? sizeBefore}
+          waiting={found.isLoading ? found.progress : undefined}
+        />
         {found.isError && <ErrorState error={found.error} title="There is no curve for this adapter" />}
-        {curve.length > 0 && <QualityCurve curve={curve} name={name} rank={shown.rule.value === "rank" ? shown.value : null} onRank={setRank} />}
-        <ResizePlanView plan={plan.data} error={plan.isError ? plan.error : null} isCurrent={isCurrent} isFetching={plan.isFetching} id={id} name={name} />
+        {curve.length > 0 && (
+          <QualityCurve
+            curve={curve}
+            name={name}
+            rank={shown.rule.value === "rank" ? shown.value : null}
+            onRank={setRank}
+          />
+        )}
+        <ResizePlanView
+          plan={plan.data}
+          error={plan.isError ? plan.error : null}
+          isCurrent={isCurrent}
+          isFetching={plan.isFetching}
+          id={id}
+          name={name}
+        />
       </Stack>
     </div>
   );
@@ -114,7 +165,13 @@ function useChoice(): [Choice, (next: Partial<Choice>) => void] {
   return [choice, change];
 }
 
-function choiceOf(search: { rule?: string; value?: number; dtype?: string; alpha?: string; max_rank?: number }): Choice {
+function choiceOf(search: {
+  rule?: string;
+  value?: number;
+  dtype?: string;
+  alpha?: string;
+  max_rank?: number;
+}): Choice {
   const rule = RULES.find(({ value }) => value === search.rule) ?? RULES[0]!;
   const value = search.value !== undefined && search.value >= rule.min ? search.value : rule.start;
   return {

@@ -5,18 +5,32 @@ import { Copy } from "../ui/Copy";
 import { Empty } from "../ui/states";
 
 /** The header's metadata as it stands, searchable. Values are shown as text and as nothing else. */
-export function MetadataTab({ metadata, extra }: { metadata: Record<string, unknown>; extra?: Record<string, unknown> | null }) {
+export function MetadataTab({
+  metadata,
+  extra,
+}: {
+  metadata: Record<string, unknown>;
+  extra?: Record<string, unknown> | null;
+}) {
   const [words, setWords] = useState("");
   const entries = useMemo(
     () =>
-      [...Object.entries(metadata), ...Object.entries(extra ?? {}).map(([key, value]): [string, unknown] => [`adapter_config.json · ${key}`, value])].map(([key, value]) => ({
+      [
+        ...Object.entries(metadata),
+        ...Object.entries(extra ?? {}).map(([key, value]): [string, unknown] => [
+          `adapter_config.json · ${key}`,
+          value,
+        ]),
+      ].map(([key, value]) => ({
         key,
         text: typeof value === "string" ? value : JSON.stringify(value),
       })),
     [metadata, extra],
   );
   const lower = words.toLowerCase();
-  const shown = entries.filter(({ key, text }) => key.toLowerCase().includes(lower) || text.toLowerCase().includes(lower));
+  const shown = entries.filter(
+    ({ key, text }) => key.toLowerCase().includes(lower) || text.toLowerCase().includes(lower),
+  );
   if (entries.length === 0) {
     return (
       <Empty title="No metadata">
@@ -27,7 +41,12 @@ export function MetadataTab({ metadata, extra }: { metadata: Record<string, unkn
   return (
     <Stack>
       <Group align="flex-end">
-        <TextInput label="Find in keys and values" value={words} onChange={(event) => setWords(event.currentTarget.value)} w={300} />
+        <TextInput
+          label="Find in keys and values"
+          value={words}
+          onChange={(event) => setWords(event.currentTarget.value)}
+          w={300}
+        />
         <Text size="sm" c="dimmed" pb={8} aria-live="polite">
           {shown.length} of {entries.length}
         </Text>

@@ -44,8 +44,16 @@ export function OverviewTab({ found }: { found: Schemas["Inspection"] }) {
             ["Optimizer", words(training.optimizer)],
             ["Scheduler", words(training.scheduler)],
             ["Batch size", words(training.batch_size)],
-            ["Images", typeof training.distinct_images === "number" ? `${count(training.distinct_images)} distinct, ${count(training.images as number)} with repeats` : words(training.images)],
-            ["Resolution", Array.isArray(training.resolution) ? training.resolution.join(" × ") : words(training.resolution)],
+            [
+              "Images",
+              typeof training.distinct_images === "number"
+                ? `${count(training.distinct_images)} distinct, ${count(training.images as number)} with repeats`
+                : words(training.images),
+            ],
+            [
+              "Resolution",
+              Array.isArray(training.resolution) ? training.resolution.join(" × ") : words(training.resolution),
+            ],
             ["Precision", words(training.mixed_precision)],
             ["Seed", words(training.seed)],
             ["Noise offset", words(training.noise_offset)],
@@ -59,7 +67,12 @@ export function OverviewTab({ found }: { found: Schemas["Inspection"] }) {
         <Facts
           rows={[
             ["Algorithm", words(structure.algorithm)],
-            ["Layers", typeof structure.layers === "number" ? `${count(structure.layers)}${structure.convolutions ? `, ${count(structure.convolutions as number)} of them convolutions` : ""}` : null],
+            [
+              "Layers",
+              typeof structure.layers === "number"
+                ? `${count(structure.layers)}${structure.convolutions ? `, ${count(structure.convolutions as number)} of them convolutions` : ""}`
+                : null,
+            ],
             ["Parameters", typeof structure.parameters === "number" ? count(structure.parameters) : null],
             ["Scale", distribution(structure.scale_distribution, (key) => `× ${key}`)],
             ["Alpha from", distribution(structure.scale_origins)],
@@ -80,8 +93,19 @@ function RankFigure({ subject, ranks }: { subject: string; ranks: Record<string,
     .sort((a, b) => Number(a.name) - Number(b.name));
   if (bars.length === 0) return null;
   return (
-    <Figure title="Ranks" subject={subject} help="How many layers have which rank, as stored." table={() => ({ columns: ["rank", "layers"], rows: bars.map(({ name, value }) => [Number(name), value]) })}>
-      <ColumnChart label={`Layers per rank: ${bars.map(({ name, value }) => `${value} of rank ${name}`).join(", ")}`} bars={bars} x="rank" y="layers" height={220} />
+    <Figure
+      title="Ranks"
+      subject={subject}
+      help="How many layers have which rank, as stored."
+      table={() => ({ columns: ["rank", "layers"], rows: bars.map(({ name, value }) => [Number(name), value]) })}
+    >
+      <ColumnChart
+        label={`Layers per rank: ${bars.map(({ name, value }) => `${value} of rank ${name}`).join(", ")}`}
+        bars={bars}
+        x="rank"
+        y="layers"
+        height={220}
+      />
     </Figure>
   );
 }
@@ -100,7 +124,12 @@ export function Card({ title, children }: { title: string; children: ReactNode }
 /** Rows without a value are left out: a page of dashes says less than a short one. */
 export function Facts({ rows, empty = "Nothing is stated." }: { rows: [string, ReactNode][]; empty?: string }) {
   const stated = rows.filter(([, value]) => value !== null && value !== undefined && value !== "");
-  if (stated.length === 0) return <Text size="sm" c="dimmed">{empty}</Text>;
+  if (stated.length === 0)
+    return (
+      <Text size="sm" c="dimmed">
+        {empty}
+      </Text>
+    );
   return (
     <dl className="facts">
       {stated.map(([name, value]) => (

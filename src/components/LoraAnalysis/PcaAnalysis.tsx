@@ -30,7 +30,11 @@ export default function PcaAnalysis() {
             Spectrum
           </Title>
           <div style={{ width: 380 }}>
-            <AdapterPicker label="Adapter" value={id} onChange={(next) => void navigate({ search: { id: next.id, tab } })} />
+            <AdapterPicker
+              label="Adapter"
+              value={id}
+              onChange={(next) => void navigate({ search: { id: next.id, tab } })}
+            />
           </div>
           {found.data && <Summary spectra={found.data} />}
         </Group>
@@ -42,18 +46,34 @@ export default function PcaAnalysis() {
       </Group>
       {!id && (
         <Empty title="Whose spectrum?" icon={<IconChartHistogram size={42} stroke={1.3} aria-hidden />}>
-          <Text size="sm">Choose an adapter above. Singular values are calculated from the factors, without forming the delta; most adapters take seconds.</Text>
+          <Text size="sm">
+            Choose an adapter above. Singular values are calculated from the factors, without forming the delta; most
+            adapters take seconds.
+          </Text>
         </Empty>
       )}
       {id && (
-        <Tabs value={tab} onChange={(next) => void navigate({ search: (before) => ({ ...before, tab: next === "pca" ? "pca" : undefined }), replace: true })} keepMounted={false}>
+        <Tabs
+          value={tab}
+          onChange={(next) =>
+            void navigate({
+              search: (before) => ({ ...before, tab: next === "pca" ? "pca" : undefined }),
+              replace: true,
+            })
+          }
+          keepMounted={false}
+        >
           <Tabs.List mb="md">
             <Tabs.Tab value="spectrum">Singular values</Tabs.Tab>
             <Tabs.Tab value="pca">Principal components</Tabs.Tab>
           </Tabs.List>
           <Tabs.Panel value="spectrum">
-            {found.isLoading && <Waiting what="Calculating singular values" done={found.progress?.done} total={found.progress?.total} />}
-            {found.isError && <ErrorState error={found.error} title="No spectrum of this adapter" retry={() => void found.refetch()} />}
+            {found.isLoading && (
+              <Waiting what="Calculating singular values" done={found.progress?.done} total={found.progress?.total} />
+            )}
+            {found.isError && (
+              <ErrorState error={found.error} title="No spectrum of this adapter" retry={() => void found.refetch()} />
+            )}
             {found.data && <SpectrumView spectra={found.data} name={name} />}
           </Tabs.Panel>
           <Tabs.Panel value="pca">
@@ -75,7 +95,15 @@ function Summary({ spectra }: { spectra: Spectra }) {
         {count(spectra.layers.length)} spectra
       </Badge>
       {spectra.skipped.length > 0 && (
-        <Badge variant="light" color="orange" tt="none" title={spectra.skipped.slice(0, 10).map(({ name, reason }) => `${name}: ${reason}`).join("\n")}>
+        <Badge
+          variant="light"
+          color="orange"
+          tt="none"
+          title={spectra.skipped
+            .slice(0, 10)
+            .map(({ name, reason }) => `${name}: ${reason}`)
+            .join("\n")}
+        >
           {count(spectra.skipped.length)} layers have none
         </Badge>
       )}
@@ -97,7 +125,8 @@ function SpectrumView({ spectra, name }: { spectra: Spectra; name: string }) {
   };
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
-      if (event.key === "Escape" && !event.defaultPrevented) void navigate({ search: (before) => ({ ...before, layer: undefined }), replace: true });
+      if (event.key === "Escape" && !event.defaultPrevented)
+        void navigate({ search: (before) => ({ ...before, layer: undefined }), replace: true });
     };
     window.addEventListener("keydown", onKey);
     return () => window.removeEventListener("keydown", onKey);
@@ -119,8 +148,17 @@ function SpectrumView({ spectra, name }: { spectra: Spectra; name: string }) {
       {chosen.length > 0 && (
         <Group gap="xs">
           {indices.map((at) => (
-            <Button key={at} size="compact-xs" variant="light" onClick={() => toggle(at)} aria-label={`Unselect ${spectra.layers[at]!.name}`} className="breakable">
-              {printable(spectra.layers[at]!.name)} · eff. rank {number(spectra.layers[at]!.effective_rank)} · k95 {spectra.layers[at]!.rank_95} · {percent(spectra.layers[at]!.frobenius_norm ** 2 / spectra.frobenius_norm ** 2)} of the energy ×
+            <Button
+              key={at}
+              size="compact-xs"
+              variant="light"
+              onClick={() => toggle(at)}
+              aria-label={`Unselect ${spectra.layers[at]!.name}`}
+              className="breakable"
+            >
+              {printable(spectra.layers[at]!.name)} · eff. rank {number(spectra.layers[at]!.effective_rank)} · k95{" "}
+              {spectra.layers[at]!.rank_95} ·{" "}
+              {percent(spectra.layers[at]!.frobenius_norm ** 2 / spectra.frobenius_norm ** 2)} of the energy ×
             </Button>
           ))}
         </Group>

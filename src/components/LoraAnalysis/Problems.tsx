@@ -28,7 +28,9 @@ export function Problems({ row }: { row: AdapterRow }) {
           copy
         </Badge>
       )}
-      {row.errors === 0 && row.warnings === 0 && row.duplicates === 0 && <span style={{ color: "var(--mantine-color-dimmed)" }}>fine</span>}
+      {row.errors === 0 && row.warnings === 0 && row.duplicates === 0 && (
+        <span style={{ color: "var(--mantine-color-dimmed)" }}>fine</span>
+      )}
     </Group>
   );
 }

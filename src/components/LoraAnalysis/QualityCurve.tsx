@@ -14,8 +14,11 @@ interface QualityCurveProps {
 /** What every rank keeps, and what the file weighs there. The line can be dragged. */
 export function QualityCurve({ curve, name, rank, onRank }: QualityCurveProps) {
   const drawn = useMemo(() => {
-    const line = (key: "energy" | "mean" | "tenth" | "lowest") => curve.map((point) => [point.rank, point[key]] as const);
-    const sizes = curve.filter((point) => point.bytes !== null).map((point) => [point.rank, point.bytes! / 1e6] as const);
+    const line = (key: "energy" | "mean" | "tenth" | "lowest") =>
+      curve.map((point) => [point.rank, point[key]] as const);
+    const sizes = curve
+      .filter((point) => point.bytes !== null)
+      .map((point) => [point.rank, point.bytes! / 1e6] as const);
     const low = Math.min(...curve.map((point) => point.lowest));
     return {
       lines: [
@@ -28,7 +31,9 @@ export function QualityCurve({ curve, name, rank, onRank }: QualityCurveProps) {
       floor: Math.max(0, Math.floor(low * 10) / 10),
       marks: [4, 8, 16, 32, 64, 128].flatMap((at) => {
         const point = curve[at - 1];
-        return point ? [{ x: at, y: point.energy, label: `rank ${at}: ${percent(point.energy, 2)}, ${bytes(point.bytes)}` }] : [];
+        return point
+          ? [{ x: at, y: point.energy, label: `rank ${at}: ${percent(point.energy, 2)}, ${bytes(point.bytes)}` }]
+          : [];
       }),
     };
   }, [curve]);
@@ -38,7 +43,10 @@ export function QualityCurve({ curve, name, rank, onRank }: QualityCurveProps) {
       title="Quality versus rank"
       subject={name}
       help="If every layer had rank k: the share of all squared singular values that stays, the mean and the tenth percentile of the layers' own shares, and the size of the file to the byte."
-      table={() => ({ columns: ["rank", "energy", "mean_over_layers", "tenth_percentile", "lowest_layer", "bytes"], rows: curve.map((point) => [point.rank, point.energy, point.mean, point.tenth, point.lowest, point.bytes]) })}
+      table={() => ({
+        columns: ["rank", "energy", "mean_over_layers", "tenth_percentile", "lowest_layer", "bytes"],
+        rows: curve.map((point) => [point.rank, point.energy, point.mean, point.tenth, point.lowest, point.bytes]),
+      })}
     >
       <LineChart
         label={`Energy kept and file size at ranks 1 to ${curve.length}${at ? `; at rank ${at.rank}: ${percent(at.energy, 2)} and ${bytes(at.bytes)}` : ""}`}
@@ -47,10 +55,16 @@ export function QualityCurve({ curve, name, rank, onRank }: QualityCurveProps) {
         x={{ label: "rank of every layer", domain: [1, Math.max(2, curve.length)] }}
         y={{ label: "energy kept", domain: [drawn.floor, 1], format: (value) => percent(value, 0) }}
         right={drawn.sizes.length ? { label: "file, MB", domain: [0, drawn.sizes.at(-1)![1] * 1.02] } : undefined}
-        cursor={at ? { value: at.rank, label: `rank ${at.rank}`, min: 1, max: curve.length, onMove: onRank } : undefined}
+        cursor={
+          at ? { value: at.rank, label: `rank ${at.rank}`, min: 1, max: curve.length, onMove: onRank } : undefined
+        }
         height={280}
       />
-      <Caption>{at ? "Drag in the drawing, or use the slider and its arrow keys." : "Ranks differ from layer to layer with this rule; the curve is for one rank everywhere."}</Caption>
+      <Caption>
+        {at
+          ? "Drag in the drawing, or use the slider and its arrow keys."
+          : "Ranks differ from layer to layer with this rule; the curve is for one rank everywhere."}
+      </Caption>
     </Figure>
   );
 }

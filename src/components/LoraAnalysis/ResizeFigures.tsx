@@ -20,7 +20,12 @@ export function ResizeFigures({ prediction, plan, isCurrent, sizeBefore, waiting
   return (
     <Paper withBorder p="md" component="section" aria-label="Predicted result">
       <SimpleGrid cols={{ base: 1, sm: 3 }}>
-        <Stat name="File" value={size === null ? "…" : `${exact ? "" : "≈ "}${bytes(size)}`} testid="predicted-size" title={size === null ? undefined : `${count(size)} bytes`}>
+        <Stat
+          name="File"
+          value={size === null ? "…" : `${exact ? "" : "≈ "}${bytes(size)}`}
+          testid="predicted-size"
+          title={size === null ? undefined : `${count(size)} bytes`}
+        >
           {size === null ? "" : `${change(size, sizeBefore)} · ${count(size)} bytes`}
         </Stat>
         <Stat name="Energy kept" value={error === null ? "…" : percent(1 - error ** 2, 2)} testid="predicted-energy">
@@ -49,7 +54,19 @@ function change(after: number, before: number): string {
   return share < 0 ? `${percent(-share, 0)} smaller` : share === 0 ? "same size" : `${percent(share, 0)} larger`;
 }
 
-export function Stat({ name, value, children, testid, title }: { name: string; value: string; children?: React.ReactNode; testid?: string; title?: string }) {
+export function Stat({
+  name,
+  value,
+  children,
+  testid,
+  title,
+}: {
+  name: string;
+  value: string;
+  children?: React.ReactNode;
+  testid?: string;
+  title?: string;
+}) {
   return (
     <div>
       <Text size="xs" c="dimmed" fw={600}>

@@ -12,12 +12,15 @@ interface ResizeFormProps {
 
 export function ResizeForm({ choice, top, sizeBefore, setChoice }: ResizeFormProps) {
   const { rule, value } = choice;
-  const max = rule.value === "rank" ? top : rule.value === "size" ? Math.max(1, Math.ceil(sizeBefore / 1e5) / 10) : rule.max;
+  const max =
+    rule.value === "rank" ? top : rule.value === "size" ? Math.max(1, Math.ceil(sizeBefore / 1e5) / 10) : rule.max;
   const digits = rule.step < 1 ? 3 : 0;
   const set = (next: number) => {
-    if (Number.isFinite(next)) setChoice({ value: Math.min(rule.value === "rank" ? 100_000 : max, Math.max(rule.min, next)) });
+    if (Number.isFinite(next))
+      setChoice({ value: Math.min(rule.value === "rank" ? 100_000 : max, Math.max(rule.min, next)) });
   };
-  const marks = rule.value === "rank" ? [4, 8, 16, 32, 64].filter((rank) => rank < top).map((rank) => ({ value: rank })) : [];
+  const marks =
+    rule.value === "rank" ? [4, 8, 16, 32, 64].filter((rank) => rank < top).map((rank) => ({ value: rank })) : [];
   return (
     <Paper withBorder p="md" component="section" aria-label="How ranks are chosen">
       <Stack gap="sm">
@@ -29,7 +32,16 @@ export function ResizeForm({ choice, top, sizeBefore, setChoice }: ResizeFormPro
           allowDeselect={false}
           onChange={(name) => {
             const next = RULES.find((one) => one.value === name);
-            if (next) setChoice({ rule: next, value: next.value === "size" ? Math.max(0.1, Math.round(sizeBefore / 2e5) / 10) : next.value === "rank" ? Math.max(1, Math.min(16, Math.ceil(top / 2))) : next.start });
+            if (next)
+              setChoice({
+                rule: next,
+                value:
+                  next.value === "size"
+                    ? Math.max(0.1, Math.round(sizeBefore / 2e5) / 10)
+                    : next.value === "rank"
+                      ? Math.max(1, Math.min(16, Math.ceil(top / 2)))
+                      : next.start,
+              });
           }}
           comboboxProps={{ withinPortal: true }}
         />
@@ -63,11 +75,30 @@ export function ResizeForm({ choice, top, sizeBefore, setChoice }: ResizeFormPro
           </>
         )}
         {rule.value !== "rank" && (
-          <NumberInput label="Largest rank" description="A bound on what the rule answers; empty for none." value={choice.maxRank ?? ""} min={1} allowDecimal={false} onChange={(next) => setChoice({ maxRank: typeof next === "number" && next >= 1 ? next : undefined })} />
+          <NumberInput
+            label="Largest rank"
+            description="A bound on what the rule answers; empty for none."
+            value={choice.maxRank ?? ""}
+            min={1}
+            allowDecimal={false}
+            onChange={(next) => setChoice({ maxRank: typeof next === "number" && next >= 1 ? next : undefined })}
+          />
         )}
         <Group grow align="flex-start">
-          <Select label="Stored type" data={DTYPES} value={choice.dtype} allowDeselect={false} onChange={(dtype) => dtype && setChoice({ dtype })} />
-          <Select label="Alpha" data={ALPHAS} value={choice.alpha} allowDeselect={false} onChange={(alpha) => alpha && setChoice({ alpha })} />
+          <Select
+            label="Stored type"
+            data={DTYPES}
+            value={choice.dtype}
+            allowDeselect={false}
+            onChange={(dtype) => dtype && setChoice({ dtype })}
+          />
+          <Select
+            label="Alpha"
+            data={ALPHAS}
+            value={choice.alpha}
+            allowDeselect={false}
+            onChange={(alpha) => alpha && setChoice({ alpha })}
+          />
         </Group>
         <Text size="xs" c="dimmed">
           Now {bytes(sizeBefore)}. The input is never touched.

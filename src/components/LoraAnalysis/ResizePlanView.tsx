@@ -9,13 +9,45 @@ import { ErrorState, Waiting } from "../ui/states";
 type Row = Schemas["LayerPlanInfo"];
 
 const COLUMNS: LocalColumn<Row>[] = [
-  { id: "layer", title: "Layer", width: 300, grow: true, value: (row) => row.layer, cell: (row) => <span className="mono" title={printable(row.reason ?? "")}>{printable(row.layer)}</span> },
+  {
+    id: "layer",
+    title: "Layer",
+    width: 300,
+    grow: true,
+    value: (row) => row.layer,
+    cell: (row) => (
+      <span className="mono" title={printable(row.reason ?? "")}>
+        {printable(row.layer)}
+      </span>
+    ),
+  },
   { id: "action", title: "What", width: 86, value: (row) => row.action, cell: (row) => row.action },
   { id: "old", title: "Was", width: 62, right: true, value: (row) => row.old_rank, cell: (row) => row.old_rank ?? "–" },
-  { id: "new", title: "Rank", width: 62, right: true, value: (row) => row.new_rank, cell: (row) => row.new_rank ?? "–" },
-  { id: "error", title: "Error", width: 86, right: true, value: (row) => row.relative_error, cell: (row) => percent(row.relative_error, 2) },
+  {
+    id: "new",
+    title: "Rank",
+    width: 62,
+    right: true,
+    value: (row) => row.new_rank,
+    cell: (row) => row.new_rank ?? "–",
+  },
+  {
+    id: "error",
+    title: "Error",
+    width: 86,
+    right: true,
+    value: (row) => row.relative_error,
+    cell: (row) => percent(row.relative_error, 2),
+  },
   { id: "bytes", title: "Bytes", width: 90, right: true, value: (row) => row.bytes, cell: (row) => bytes(row.bytes) },
-  { id: "reason", title: "Why", width: 180, grow: true, value: (row) => row.reason, cell: (row) => printable(row.reason ?? "") },
+  {
+    id: "reason",
+    title: "Why",
+    width: 180,
+    grow: true,
+    value: (row) => row.reason,
+    cell: (row) => printable(row.reason ?? ""),
+  },
 ];
 
 interface ResizePlanViewProps {
@@ -37,8 +69,26 @@ export function ResizePlanView({ plan, error, isCurrent, isFetching, id, name }:
       title="Plan"
       subject={name}
       help="What the writer will do to every layer. Truncate: the closest matrix of the new rank. Keep: copied byte for byte."
-      table={() => ({ columns: ["layer", "kind", "action", "old_rank", "new_rank", "relative_error", "bytes", "reason"], rows: plan.layers.map((row) => [row.layer, row.kind, row.action, row.old_rank, row.new_rank, row.relative_error, row.bytes, row.reason]) })}
-      controls={!isCurrent || isFetching ? <Badge variant="light" color="gray" tt="none">being brought up to date</Badge> : undefined}
+      table={() => ({
+        columns: ["layer", "kind", "action", "old_rank", "new_rank", "relative_error", "bytes", "reason"],
+        rows: plan.layers.map((row) => [
+          row.layer,
+          row.kind,
+          row.action,
+          row.old_rank,
+          row.new_rank,
+          row.relative_error,
+          row.bytes,
+          row.reason,
+        ]),
+      })}
+      controls={
+        !isCurrent || isFetching ? (
+          <Badge variant="light" color="gray" tt="none">
+            being brought up to date
+          </Badge>
+        ) : undefined
+      }
     >
       <Stack gap="sm">
         <Group gap="xs">
@@ -59,14 +109,24 @@ export function ResizePlanView({ plan, error, isCurrent, isFetching, id, name }:
             </Text>
           </Alert>
         ))}
-        <LocalTable label="Plan by layer" columns={COLUMNS} rows={plan.layers} rowKey={(row) => row.layer} initial={{ id: "error", descending: true }} onOpen={(row) => void navigate({ to: "/spectrum", search: { id, layer: [row.layer] } })} height={360} />
+        <LocalTable
+          label="Plan by layer"
+          columns={COLUMNS}
+          rows={plan.layers}
+          rowKey={(row) => row.layer}
+          initial={{ id: "error", descending: true }}
+          onOpen={(row) => void navigate({ to: "/spectrum", search: { id, layer: [row.layer] } })}
+          height={360}
+        />
       </Stack>
     </Figure>
   );
 }
 
 export function distribution(ranks: Record<string, number>): string {
-  const found = Object.keys(ranks).map(Number).sort((a, b) => a - b);
+  const found = Object.keys(ranks)
+    .map(Number)
+    .sort((a, b) => a - b);
   if (found.length === 0) return "–";
   return found.length === 1 ? String(found[0]) : `${found[0]}–${found.at(-1)}`;
 }

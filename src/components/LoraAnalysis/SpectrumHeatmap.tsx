@@ -17,8 +17,10 @@ const MEASURES = [
 type Measure = (typeof MEASURES)[number]["value"];
 
 const HELP: Record<Measure, string> = {
-  relative: "Each layer's singular values over its largest, on a logarithmic scale. Dark at the left: few directions do the work.",
-  absolute: "Singular values of the scaled delta in weight units, on a logarithmic scale. Bright rows change the model most.",
+  relative:
+    "Each layer's singular values over its largest, on a logarithmic scale. Dark at the left: few directions do the work.",
+  absolute:
+    "Singular values of the scaled delta in weight units, on a logarithmic scale. Bright rows change the model most.",
   energy: "Fraction of the layer's squared singular values that the first k hold: what rank k keeps of this layer.",
 };
 
@@ -40,9 +42,14 @@ export function SpectrumHeatmap({ spectra, name, chosen, toggle }: SpectrumHeatm
   );
   const { raster, domain } = useMemo(() => rasterOf(spectra, order, measure), [spectra, order, measure]);
   const groups = useMemo(() => groupsOf(order.map((at) => spectra.layers[at]!)), [order, spectra]);
-  const selected = useMemo(() => new Set(chosen.map((at) => order.indexOf(at)).filter((row) => row >= 0)), [chosen, order]);
-  const format = measure === "energy" ? (value: number) => percent(value, 1) : (value: number) => number(10 ** value, 3);
-  const set = (next: { measure?: Measure; component?: string }) => void navigate({ search: (before) => ({ ...before, ...next }), replace: true });
+  const selected = useMemo(
+    () => new Set(chosen.map((at) => order.indexOf(at)).filter((row) => row >= 0)),
+    [chosen, order],
+  );
+  const format =
+    measure === "energy" ? (value: number) => percent(value, 1) : (value: number) => number(10 ** value, 3);
+  const set = (next: { measure?: Measure; component?: string }) =>
+    void navigate({ search: (before) => ({ ...before, ...next }), replace: true });
   return (
     <Figure
       title="Singular values by layer"
@@ -52,15 +59,37 @@ export function SpectrumHeatmap({ spectra, name, chosen, toggle }: SpectrumHeatm
         columns: ["layer", "component", "block", "index", "singular_value"],
         rows: order.flatMap((at) => {
           const layer = spectra.layers[at]!;
-          return Array.from({ length: layer.count }, (_, k) => [layer.name, layer.component, layer.block, k + 1, spectra.data[layer.offset + k]!]);
+          return Array.from({ length: layer.count }, (_, k) => [
+            layer.name,
+            layer.component,
+            layer.block,
+            k + 1,
+            spectra.data[layer.offset + k]!,
+          ]);
         }),
       })}
       controls={
         <>
           {components.length > 1 && (
-            <Select size="xs" w={150} aria-label="Component" placeholder="All components" clearable data={components} value={component ?? null} onChange={(value) => set({ component: value ?? undefined })} clearButtonProps={{ "aria-label": "All components" }} />
+            <Select
+              size="xs"
+              w={150}
+              aria-label="Component"
+              placeholder="All components"
+              clearable
+              data={components}
+              value={component ?? null}
+              onChange={(value) => set({ component: value ?? undefined })}
+              clearButtonProps={{ "aria-label": "All components" }}
+            />
           )}
-          <SegmentedControl size="xs" aria-label="What the colour means" data={[...MEASURES]} value={measure} onChange={(value) => set({ measure: value === "relative" ? undefined : (value as Measure) })} />
+          <SegmentedControl
+            size="xs"
+            aria-label="What the colour means"
+            data={[...MEASURES]}
+            value={measure}
+            onChange={(value) => set({ measure: value === "relative" ? undefined : (value as Measure) })}
+          />
         </>
       }
     >
@@ -77,7 +106,9 @@ export function SpectrumHeatmap({ spectra, name, chosen, toggle }: SpectrumHeatm
         selected={selected}
         onPick={(row) => toggle(order[row]!)}
       />
-      <Caption>A click or Enter chooses a layer; its curves appear below, Esc clears. Hatched: the layer has no such direction.</Caption>
+      <Caption>
+        A click or Enter chooses a layer; its curves appear below, Esc clears. Hatched: the layer has no such direction.
+      </Caption>
     </Figure>
   );
 }
@@ -109,7 +140,8 @@ function rasterOf(spectra: Spectra, order: number[], measure: Measure): { raster
       }
     }
   });
-  const domain: [number, number] = measure === "energy" ? [Math.min(low, 0.999), 1] : [Math.max(low, high + FLOOR), high];
+  const domain: [number, number] =
+    measure === "energy" ? [Math.min(low, 0.999), 1] : [Math.max(low, high + FLOOR), high];
   if (!(domain[1] > domain[0])) domain[0] = domain[1] - 1;
   return { raster: { rows: order.length, columns, at: (row, column) => values[row * columns + column]! }, domain };
 }

@@ -38,18 +38,44 @@ export function TagsTab({ subject, metadata, frequencies }: TagsTabProps) {
       <Group align="flex-end">
         <TextInput label="Filter" value={words} onChange={(event) => setWords(event.currentTarget.value)} w={220} />
         {folders.size > 1 && (
-          <SegmentedControl aria-label="Folder of the dataset" value={folder} onChange={setFolder} data={[{ value: "all", label: "All folders" }, ...[...folders.keys()].map((name) => ({ value: name, label: printable(name) }))]} />
+          <SegmentedControl
+            aria-label="Folder of the dataset"
+            value={folder}
+            onChange={setFolder}
+            data={[
+              { value: "all", label: "All folders" },
+              ...[...folders.keys()].map((name) => ({ value: name, label: printable(name) })),
+            ]}
+          />
         )}
-        <NumberInput label="Top" value={most} min={1} max={1000} w={90} onChange={(value) => setMost(Number(value) || 20)} />
+        <NumberInput
+          label="Top"
+          value={most}
+          min={1}
+          max={1000}
+          w={90}
+          onChange={(value) => setMost(Number(value) || 20)}
+        />
         <Group gap={4} pb={6}>
           <Text size="sm">Copy the top {most} as a list</Text>
-          <Copy value={shown.slice(0, most).map(([tag]) => tag).join(", ")} label="Copy tags" />
+          <Copy
+            value={shown
+              .slice(0, most)
+              .map(([tag]) => tag)
+              .join(", ")}
+            label="Copy tags"
+          />
         </Group>
         <Button variant="default" onClick={() => setWords("")} disabled={!words}>
           Clear
         </Button>
       </Group>
-      <Figure title="Tags" subject={subject} help="How often each tag occurs in the captions of the training images, as the trainer counted." table={() => ({ columns: ["tag", "count"], rows: shown.map(([tag, n]) => [tag, n]) })}>
+      <Figure
+        title="Tags"
+        subject={subject}
+        help="How often each tag occurs in the captions of the training images, as the trainer counted."
+        table={() => ({ columns: ["tag", "count"], rows: shown.map(([tag, n]) => [tag, n]) })}
+      >
         <BarList bars={shown.map(([tag, value]) => ({ name: printable(tag), value }))} format={count} />
       </Figure>
     </Stack>

@@ -22,7 +22,8 @@ export function WriteResize({ id, options, plan, isCurrent, error }: WriteResize
   const [typed, setTyped] = useState("");
   const output = typed.trim();
   const write = useMutation({
-    mutationFn: () => take(api.POST("/api/v1/jobs", { body: { kind: "resize", adapter: id, options, ...(output ? { output } : {}) } })),
+    mutationFn: () =>
+      take(api.POST("/api/v1/jobs", { body: { kind: "resize", adapter: id, options, ...(output ? { output } : {}) } })),
     meta: { failure: "The resize was not started", success: "The resize is queued" },
     onSuccess: (job) => void navigate({ search: (before) => ({ ...before, job: job.id }), replace: true }),
   });
@@ -32,8 +33,18 @@ export function WriteResize({ id, options, plan, isCurrent, error }: WriteResize
   return (
     <Paper withBorder p="md" component="section" aria-label="Write">
       <Stack gap="sm">
-        <TextInput label="Output name" description="In the server's output folder; never over an existing file." placeholder={suggested} value={typed} onChange={(event) => setTyped(event.currentTarget.value)} />
-        <Button onClick={() => write.mutate()} loading={write.isPending} disabled={!isCurrent || nothing || Boolean(error)}>
+        <TextInput
+          label="Output name"
+          description="In the server's output folder; never over an existing file."
+          placeholder={suggested}
+          value={typed}
+          onChange={(event) => setTyped(event.currentTarget.value)}
+        />
+        <Button
+          onClick={() => write.mutate()}
+          loading={write.isPending}
+          disabled={!isCurrent || nothing || Boolean(error)}
+        >
           {isCurrent && plan ? `Write ${bytes(plan.size_after)}` : "Write"}
         </Button>
         {nothing && (

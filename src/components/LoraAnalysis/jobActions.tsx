@@ -4,7 +4,14 @@ import { api, type Job, take } from "../../api/client";
 import { jobs } from "../../api/queries";
 import { withJob } from "../../app/JobStream";
 
-const COLORS: Record<Job["state"], string> = { queued: "gray", running: "blue", succeeded: "teal", failed: "red", cancelled: "gray", interrupted: "orange" };
+const COLORS: Record<Job["state"], string> = {
+  queued: "gray",
+  running: "blue",
+  succeeded: "teal",
+  failed: "red",
+  cancelled: "gray",
+  interrupted: "orange",
+};
 
 export function StateBadge({ job }: { job: Job }) {
   return (

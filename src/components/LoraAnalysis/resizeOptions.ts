@@ -15,18 +15,120 @@ export interface Rule {
 }
 
 export const RULES: Rule[] = [
-  { value: "rank", label: "Fixed rank", help: "The same rank for every layer, or what a small layer can have.", start: 16, min: 1, max: 128, step: 1, local: "rank" },
-  { value: "energy", label: "Energy kept per layer", help: "The smallest rank that keeps this fraction of Σσ² of the layer.", start: 0.95, min: 0.3, max: 1, step: 0.005, local: "energy" },
-  { value: "norm", label: "Norm kept per layer", help: "The smallest rank that keeps this fraction of the layer's Frobenius norm.", start: 0.95, min: 0.3, max: 1, step: 0.005, local: "norm" },
-  { value: "sum", label: "Sum of σ kept per layer", help: "The smallest rank that keeps this fraction of Σσ of the layer.", start: 0.9, min: 0.3, max: 1, step: 0.005, local: "sum" },
-  { value: "ratio", label: "Ratio σ₁ / σₖ", help: "Keeps every σ above σ₁ divided by this.", start: 20, min: 1, max: 200, step: 1, local: "ratio" },
-  { value: "layer_error", label: "Error per layer", help: "The smallest rank whose relative error of the layer is at most this.", start: 0.2, min: 0.01, max: 0.9, step: 0.01, local: "layer_error" },
-  { value: "error", label: "Error of the whole adapter", help: "The fewest values for at most this relative error of all layers together.", start: 0.1, min: 0.01, max: 0.9, step: 0.01 },
-  { value: "size", label: "Size of the file (MB)", help: "The most energy in a file of at most this size.", start: 20, min: 0.1, max: 2000, step: 0.1 },
-  { value: "sv_fro", label: "sv_fro (as sd-scripts)", help: "What sd-scripts answers: one component more than the norm rule.", start: 0.9, min: 0.3, max: 1, step: 0.005 },
-  { value: "sv_ratio", label: "sv_ratio (as sd-scripts)", help: "What sd-scripts answers: one component more than the ratio rule.", start: 20, min: 2, max: 200, step: 1 },
-  { value: "sv_cumulative", label: "sv_cumulative (as sd-scripts)", help: "What sd-scripts answers: one component more than the sum rule.", start: 0.9, min: 0.3, max: 1, step: 0.005 },
-  { value: "knee", label: "Knee of each spectrum", help: "Up to the knee of the layer's singular values.", start: 1, min: 1, max: 1, step: 1 },
+  {
+    value: "rank",
+    label: "Fixed rank",
+    help: "The same rank for every layer, or what a small layer can have.",
+    start: 16,
+    min: 1,
+    max: 128,
+    step: 1,
+    local: "rank",
+  },
+  {
+    value: "energy",
+    label: "Energy kept per layer",
+    help: "The smallest rank that keeps this fraction of Σσ² of the layer.",
+    start: 0.95,
+    min: 0.3,
+    max: 1,
+    step: 0.005,
+    local: "energy",
+  },
+  {
+    value: "norm",
+    label: "Norm kept per layer",
+    help: "The smallest rank that keeps this fraction of the layer's Frobenius norm.",
+    start: 0.95,
+    min: 0.3,
+    max: 1,
+    step: 0.005,
+    local: "norm",
+  },
+  {
+    value: "sum",
+    label: "Sum of σ kept per layer",
+    help: "The smallest rank that keeps this fraction of Σσ of the layer.",
+    start: 0.9,
+    min: 0.3,
+    max: 1,
+    step: 0.005,
+    local: "sum",
+  },
+  {
+    value: "ratio",
+    label: "Ratio σ₁ / σₖ",
+    help: "Keeps every σ above σ₁ divided by this.",
+    start: 20,
+    min: 1,
+    max: 200,
+    step: 1,
+    local: "ratio",
+  },
+  {
+    value: "layer_error",
+    label: "Error per layer",
+    help: "The smallest rank whose relative error of the layer is at most this.",
+    start: 0.2,
+    min: 0.01,
+    max: 0.9,
+    step: 0.01,
+    local: "layer_error",
+  },
+  {
+    value: "error",
+    label: "Error of the whole adapter",
+    help: "The fewest values for at most this relative error of all layers together.",
+    start: 0.1,
+    min: 0.01,
+    max: 0.9,
+    step: 0.01,
+  },
+  {
+    value: "size",
+    label: "Size of the file (MB)",
+    help: "The most energy in a file of at most this size.",
+    start: 20,
+    min: 0.1,
+    max: 2000,
+    step: 0.1,
+  },
+  {
+    value: "sv_fro",
+    label: "sv_fro (as sd-scripts)",
+    help: "What sd-scripts answers: one component more than the norm rule.",
+    start: 0.9,
+    min: 0.3,
+    max: 1,
+    step: 0.005,
+  },
+  {
+    value: "sv_ratio",
+    label: "sv_ratio (as sd-scripts)",
+    help: "What sd-scripts answers: one component more than the ratio rule.",
+    start: 20,
+    min: 2,
+    max: 200,
+    step: 1,
+  },
+  {
+    value: "sv_cumulative",
+    label: "sv_cumulative (as sd-scripts)",
+    help: "What sd-scripts answers: one component more than the sum rule.",
+    start: 0.9,
+    min: 0.3,
+    max: 1,
+    step: 0.005,
+  },
+  {
+    value: "knee",
+    label: "Knee of each spectrum",
+    help: "Up to the knee of the layer's singular values.",
+    start: 1,
+    min: 1,
+    max: 1,
+    step: 1,
+  },
 ];
 
 export const DTYPES = [
@@ -55,7 +157,14 @@ export interface Choice {
 export function optionsOf({ rule, value, dtype, alpha, maxRank }: Choice): Schemas["ResizeOptions"] {
   const asked = rule.value === "knee" ? true : rule.value === "size" ? Math.round(value * 1e6) : value;
   const cap = rule.value === "rank" ? {} : maxRank ? { max_rank: maxRank } : {};
-  return { [rule.value]: asked, ...cap, dtype, alpha, method: "svd", keep_structure: false } as Schemas["ResizeOptions"];
+  return {
+    [rule.value]: asked,
+    ...cap,
+    dtype,
+    alpha,
+    method: "svd",
+    keep_structure: false,
+  } as Schemas["ResizeOptions"];
 }
 
 /** A ratio's slider is logarithmic; fractions and ranks are not. */

@@ -11,7 +11,11 @@ export function usePagedLibrary(filters: LibraryFilters) {
   const first = useQuery(libraryPage(filters, 0, PAGE));
   const total = first.data?.total ?? 0;
   const last = Math.max(0, Math.ceil(total / PAGE) - 1);
-  const wanted = new Set([Math.floor(range[0] / PAGE), Math.floor(range[1] / PAGE), Math.floor((range[1] + PAGE / 3) / PAGE)]);
+  const wanted = new Set([
+    Math.floor(range[0] / PAGE),
+    Math.floor(range[1] / PAGE),
+    Math.floor((range[1] + PAGE / 3) / PAGE),
+  ]);
   const pages = [...wanted].filter((page) => page > 0 && page <= last);
   const others = useQueries({
     queries: pages.map((page) => ({ ...libraryPage(filters, page * PAGE, PAGE), placeholderData: undefined })),
@@ -22,7 +26,11 @@ export function usePagedLibrary(filters: LibraryFilters) {
     return others[pages.indexOf(page)]?.data?.items[index - page * PAGE];
   };
   const onRange = useCallback((from: number, to: number) => {
-    setRange((known) => (Math.floor(known[0] / 50) === Math.floor(from / 50) && Math.floor(known[1] / 50) === Math.floor(to / 50) ? known : [from, to]));
+    setRange((known) =>
+      Math.floor(known[0] / 50) === Math.floor(from / 50) && Math.floor(known[1] / 50) === Math.floor(to / 50)
+        ? known
+        : [from, to],
+    );
   }, []);
   return { first, total, rowAt, onRange };
 }

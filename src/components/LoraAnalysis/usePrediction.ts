@@ -1,5 +1,5 @@
 import { useMemo } from "react";
-import { type SizeModel, predictedSize, uniformRanks } from "../../lib/size";
+import { predictedSize, type SizeModel, uniformRanks } from "../../lib/size";
 import { errorAt, qualityCurve, rankByRule, type Spectra, valuesOf } from "../../lib/spectra";
 import type { Choice } from "./resizeOptions";
 
@@ -45,7 +45,9 @@ function placesOf(spectra: Spectra): Map<string, number[]> {
 
 function errorOf(spectra: Spectra, model: SizeModel, ranks: number[]): number {
   const byName = new Map(model.layers.map((layer, at) => [layer.name, ranks[at]!]));
-  const own = spectra.layers.map((layer) => byName.get(layer.name) ?? byName.get(layer.name.replace(/\[\d+\]$/, "")) ?? layer.count);
+  const own = spectra.layers.map(
+    (layer) => byName.get(layer.name) ?? byName.get(layer.name.replace(/\[\d+\]$/, "")) ?? layer.count,
+  );
   return errorAt(spectra, own);
 }
 
@@ -78,4 +80,3 @@ export function useCurve(spectra: Spectra | undefined, model: SizeModel | undefi
     });
   }, [spectra, model]);
 }
-

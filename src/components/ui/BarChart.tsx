@@ -63,7 +63,15 @@ export function ColumnChart({ label, bars, x, y, format = tickLabel, line, heigh
 }
 
 /** Lying bars with their names, for tags and blocks; real text, so no drawing is needed for reading. */
-export function BarList({ bars, format = tickLabel, onPick }: { bars: Bar[]; format?: (value: number) => string; onPick?: (name: string) => void }) {
+export function BarList({
+  bars,
+  format = tickLabel,
+  onPick,
+}: {
+  bars: Bar[];
+  format?: (value: number) => string;
+  onPick?: (name: string) => void;
+}) {
   const [all, setAll] = useState(false);
   const most = Math.max(...bars.map((bar) => Math.abs(bar.value)), 1e-12);
   const shown = all ? bars : bars.slice(0, 40);

@@ -76,9 +76,15 @@ export function Figure({ title, subject, table, help, controls, children }: Figu
               </ActionIcon>
             </Menu.Target>
             <Menu.Dropdown>
-              <Menu.Item disabled={asTable} onClick={asPng}>PNG picture</Menu.Item>
-              <Menu.Item disabled={asTable} onClick={asSvg}>SVG drawing</Menu.Item>
-              <Menu.Item onClick={() => save(name("csv"), toCsv(table()), "text/csv;charset=utf-8")}>CSV table</Menu.Item>
+              <Menu.Item disabled={asTable} onClick={asPng}>
+                PNG picture
+              </Menu.Item>
+              <Menu.Item disabled={asTable} onClick={asSvg}>
+                SVG drawing
+              </Menu.Item>
+              <Menu.Item onClick={() => save(name("csv"), toCsv(table()), "text/csv;charset=utf-8")}>
+                CSV table
+              </Menu.Item>
               <Menu.Item onClick={() => save(name("json"), toJson(table()), "application/json")}>JSON</Menu.Item>
               <Menu.Item onClick={() => void navigator.clipboard.writeText(toTsv(table()))}>Copy as table</Menu.Item>
             </Menu.Dropdown>

@@ -92,8 +92,18 @@ export function Heatmap(props: HeatmapProps) {
 
   return (
     <div ref={ref} className="chart heatmap">
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: the grid of values is walked with the arrow keys */}
-      <div className="plane" style={{ height }} role="application" aria-label={`${label}. Arrow keys move the cursor, Enter chooses the layer.`} aria-describedby={readout} tabIndex={0} onKeyDown={onKey} onPointerMove={(event) => setCursor(cellAt(event))} onPointerLeave={() => setCursor(null)} onClick={() => cursor && onPick?.(cursor.row, cursor.column)}>
+      <div
+        className="plane"
+        style={{ height }}
+        role="application"
+        aria-label={`${label}. Arrow keys move the cursor, Enter chooses the layer.`}
+        aria-describedby={readout}
+        tabIndex={0}
+        onKeyDown={onKey}
+        onPointerMove={(event) => setCursor(cellAt(event))}
+        onPointerLeave={() => setCursor(null)}
+        onClick={() => cursor && onPick?.(cursor.row, cursor.column)}
+      >
         <canvas
           ref={canvas}
           data-figure
@@ -114,21 +124,67 @@ export function Heatmap(props: HeatmapProps) {
           ) : (
             <BottomAxis frame={frame} scale={xs} label={x} />
           )}
-          <rect className="outline" x={inner.left} y={inner.top} width={inner.width} height={inner.height} fill="none" />
-          <RowNames groups={groups} rows={rows} rowName={rowName} top={inner.top} left={inner.left} right={inner.right} step={cell.height} />
+          <rect
+            className="outline"
+            x={inner.left}
+            y={inner.top}
+            width={inner.width}
+            height={inner.height}
+            fill="none"
+          />
+          <RowNames
+            groups={groups}
+            rows={rows}
+            rowName={rowName}
+            top={inner.top}
+            left={inner.left}
+            right={inner.right}
+            step={cell.height}
+          />
           {[...(selected ?? [])].map((row) => (
-            <rect key={row} className="chosen" x={inner.left - 3} width={inner.width + 6} y={inner.top + row * cell.height} height={Math.max(2, cell.height)} fill="none" />
+            <rect
+              key={row}
+              className="chosen"
+              x={inner.left - 3}
+              width={inner.width + 6}
+              y={inner.top + row * cell.height}
+              height={Math.max(2, cell.height)}
+              fill="none"
+            />
           ))}
           {marker !== undefined && marker < columns && (
-            <line className="marker" x1={inner.left + marker * cell.width} x2={inner.left + marker * cell.width} y1={inner.top} y2={inner.bottom} />
+            <line
+              className="marker"
+              x1={inner.left + marker * cell.width}
+              x2={inner.left + marker * cell.width}
+              y1={inner.top}
+              y2={inner.bottom}
+            />
           )}
           {cursor && (
             <g className="crosshair">
-              <rect x={inner.left} width={inner.width} y={inner.top + cursor.row * cell.height} height={Math.max(1, cell.height)} />
-              <rect x={inner.left + cursor.column * cell.width} width={Math.max(1, cell.width)} y={inner.top} height={inner.height} />
+              <rect
+                x={inner.left}
+                width={inner.width}
+                y={inner.top + cursor.row * cell.height}
+                height={Math.max(1, cell.height)}
+              />
+              <rect
+                x={inner.left + cursor.column * cell.width}
+                width={Math.max(1, cell.width)}
+                y={inner.top}
+                height={inner.height}
+              />
             </g>
           )}
-          <ColorBar map={map} domain={domain} format={format} x={inner.right + 16} top={inner.top} height={inner.height} />
+          <ColorBar
+            map={map}
+            domain={domain}
+            format={format}
+            x={inner.right + 16}
+            top={inner.top}
+            height={inner.height}
+          />
         </Drawing>
       </div>
       <output id={readout} className="readout" aria-live="polite">
@@ -172,7 +228,9 @@ function RowNames({ groups, rows, rowName, top, left, right, step }: RowNamesPro
         if (roomy) last = y;
         return (
           <g key={`${name} ${row}`}>
-            {row > 0 && <line className="divider" x1={left - 4} x2={right} y1={top + row * step} y2={top + row * step} />}
+            {row > 0 && (
+              <line className="divider" x1={left - 4} x2={right} y1={top + row * step} y2={top + row * step} />
+            )}
             {roomy && (
               <text x={left - 7} y={y} textAnchor="end" dominantBaseline="middle">
                 {cut(name, most)}
@@ -186,13 +244,34 @@ function RowNames({ groups, rows, rowName, top, left, right, step }: RowNamesPro
   );
 }
 
-function ColorBar({ map, domain, format, x, top, height }: { map: MapName; domain: [number, number]; format: (value: number) => string; x: number; top: number; height: number }) {
+function ColorBar({
+  map,
+  domain,
+  format,
+  x,
+  top,
+  height,
+}: {
+  map: MapName;
+  domain: [number, number];
+  format: (value: number) => string;
+  x: number;
+  top: number;
+  height: number;
+}) {
   const steps = 32;
   const tall = Math.min(height, 220);
   return (
     <g className="axis">
       {Array.from({ length: steps }, (_, at) => (
-        <rect key={at} x={x} width={12} y={top + (at * tall) / steps} height={tall / steps + 0.6} style={{ fill: colorAt(map, 1 - (at + 0.5) / steps) }} />
+        <rect
+          key={at}
+          x={x}
+          width={12}
+          y={top + (at * tall) / steps}
+          height={tall / steps + 0.6}
+          style={{ fill: colorAt(map, 1 - (at + 0.5) / steps) }}
+        />
       ))}
       <text x={x + 17} y={top + 6} dominantBaseline="middle">
         {format(domain[1])}
@@ -211,4 +290,3 @@ function cut(text: string, most: number): string {
 function clamp(value: number, count: number): number {
   return Math.min(count - 1, Math.max(0, value));
 }
-

@@ -91,7 +91,11 @@ export function LineChart({ label, lines, band, x, y, right, cursor, marks = [],
         {cursor && (
           <g className="cursor" transform={`translate(${xs(clamp(cursor.value, x.domain[0], x.domain[1]))},0)`}>
             <line y1={inner.top} y2={inner.bottom} />
-            <text x={xs(cursor.value) > inner.right - 70 ? -6 : 6} y={inner.bottom - 8} textAnchor={xs(cursor.value) > inner.right - 70 ? "end" : "start"}>
+            <text
+              x={xs(cursor.value) > inner.right - 70 ? -6 : 6}
+              y={inner.bottom - 8}
+              textAnchor={xs(cursor.value) > inner.right - 70 ? "end" : "start"}
+            >
               {cursor.label}
             </text>
           </g>
@@ -116,7 +120,15 @@ function Legend({ lines, pointer }: { lines: Line[]; pointer: number | null }) {
       {named.map((line) => (
         <li key={line.name}>
           <svg width="18" height="8" aria-hidden="true">
-            <line x1="0" x2="18" y1="4" y2="4" stroke={line.color} strokeWidth="2.5" strokeDasharray={line.dashed ? "5 3" : undefined} />
+            <line
+              x1="0"
+              x2="18"
+              y1="4"
+              y2="4"
+              stroke={line.color}
+              strokeWidth="2.5"
+              strokeDasharray={line.dashed ? "5 3" : undefined}
+            />
           </svg>
           {line.name}
           {pointer !== null && <span className="num"> {tickLabel(Number(nearest(line, pointer).toPrecision(3)))}</span>}

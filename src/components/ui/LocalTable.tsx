@@ -1,4 +1,11 @@
-import { createSortedRowModel, rowSortingFeature, sortFn_alphanumeric, sortFn_basic, tableFeatures, useTable } from "@tanstack/react-table";
+import {
+  createSortedRowModel,
+  rowSortingFeature,
+  sortFn_alphanumeric,
+  sortFn_basic,
+  tableFeatures,
+  useTable,
+} from "@tanstack/react-table";
 import { useMemo, useState } from "react";
 import { type Column, type Sort, VirtualTable } from "./VirtualTable";
 
@@ -26,7 +33,17 @@ interface LocalTableProps<Row> {
 }
 
 /** A table whose rows are all here: sorted in the page, drawn where it is in sight. */
-export function LocalTable<Row>({ label, columns, rows, rowKey, initial, onOpen, onToggle, isSelected, height }: LocalTableProps<Row>) {
+export function LocalTable<Row>({
+  label,
+  columns,
+  rows,
+  rowKey,
+  initial,
+  onOpen,
+  onToggle,
+  isSelected,
+  height,
+}: LocalTableProps<Row>) {
   const [sort, setSort] = useState<Sort | undefined>(initial);
   const defined = useMemo(
     () =>

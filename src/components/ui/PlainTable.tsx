@@ -1,6 +1,6 @@
-import { ScrollArea, Table as MantineTable, Text } from "@mantine/core";
-import { number, printable } from "../../lib/format";
+import { Table as MantineTable, ScrollArea, Text } from "@mantine/core";
 import type { Cell, Table } from "../../lib/export";
+import { number, printable } from "../../lib/format";
 
 const MOST = 500;
 

@@ -24,11 +24,33 @@ interface ScatterProps {
 const SHAPES = ["circle", "square", "triangle", "diamond", "cross"] as const;
 
 /** Points in two dimensions. Groups differ in colour and in shape, never in colour alone. */
-export function ScatterChart({ label, points, x, y, colors, selected, onPick, log = false, diagonal, height = 320 }: ScatterProps) {
+export function ScatterChart({
+  label,
+  points,
+  x,
+  y,
+  colors,
+  selected,
+  onPick,
+  log = false,
+  diagonal,
+  height = 320,
+}: ScatterProps) {
   const { ref, frame } = useFrame(height, { top: 10, right: 14, bottom: 42, left: 62 });
   const { inner } = frame;
   const make = log ? logScale : linearScale;
-  const [xDomain, yDomain] = diagonal ? shared(points, log) : [range(points.map((p) => p.x), log), range(points.map((p) => p.y), log)];
+  const [xDomain, yDomain] = diagonal
+    ? shared(points, log)
+    : [
+        range(
+          points.map((p) => p.x),
+          log,
+        ),
+        range(
+          points.map((p) => p.y),
+          log,
+        ),
+      ];
   const xs = make(xDomain, [inner.left, inner.right], 6);
   const ys = make(yDomain, [inner.bottom, inner.top], 5);
   const groups = [...colors.keys()];
@@ -44,7 +66,10 @@ export function ScatterChart({ label, points, x, y, colors, selected, onPick, lo
           // biome-ignore lint/a11y/noStaticElementInteractions: the same choice is a row of the table view
           <path
             key={point.name}
-            d={shape(SHAPES[groups.indexOf(point.group) % SHAPES.length] ?? "circle", selected?.has(point.name) ? 7 : 4)}
+            d={shape(
+              SHAPES[groups.indexOf(point.group) % SHAPES.length] ?? "circle",
+              selected?.has(point.name) ? 7 : 4,
+            )}
             transform={`translate(${xs(point.x).toFixed(1)},${ys(point.y).toFixed(1)})`}
             className={selected?.has(point.name) ? "dot chosen" : "dot"}
             style={{ fill: colors.get(point.group), cursor: onPick ? "pointer" : undefined }}
@@ -79,7 +104,10 @@ function range(values: number[], log: boolean): [number, number] {
 }
 
 function shared(points: Point[], log: boolean): [[number, number], [number, number]] {
-  const both = range(points.flatMap((point) => [point.x, point.y]), log);
+  const both = range(
+    points.flatMap((point) => [point.x, point.y]),
+    log,
+  );
   return [both, both];
 }
 

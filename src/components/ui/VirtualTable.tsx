@@ -1,5 +1,5 @@
-import { useVirtualizer } from "@tanstack/react-virtual";
 import { IconArrowDown, IconArrowUp } from "@tabler/icons-react";
+import { useVirtualizer } from "@tanstack/react-virtual";
 import { type KeyboardEvent, type ReactNode, useEffect, useId, useRef, useState } from "react";
 
 export interface Column<Row> {
@@ -41,11 +41,29 @@ interface VirtualTableProps<Row> {
  * Enter opens, Space selects.
  */
 export function VirtualTable<Row>(props: VirtualTableProps<Row>) {
-  const { label, columns, count, rowAt, rowKey, sort, onSort, onOpen, onToggle, isSelected, onRange, rowHeight = 34 } = props;
+  const {
+    label,
+    columns,
+    count,
+    rowAt,
+    rowKey,
+    sort,
+    onSort,
+    onOpen,
+    onToggle,
+    isSelected,
+    onRange,
+    rowHeight = 34,
+  } = props;
   const scroller = useRef<HTMLDivElement>(null);
   const base = useId();
   const [active, setActive] = useState(-1);
-  const rows = useVirtualizer({ count, getScrollElement: () => scroller.current, estimateSize: () => rowHeight, overscan: 12 });
+  const rows = useVirtualizer({
+    count,
+    getScrollElement: () => scroller.current,
+    estimateSize: () => rowHeight,
+    overscan: 12,
+  });
   const items = rows.getVirtualItems();
   const [first, last] = [items[0]?.index ?? 0, items.at(-1)?.index ?? 0];
   useEffect(() => onRange?.(first, last), [first, last, onRange]);
@@ -53,7 +71,14 @@ export function VirtualTable<Row>(props: VirtualTableProps<Row>) {
   const onKey = (event: KeyboardEvent) => {
     if (event.target !== event.currentTarget) return;
     const page = Math.max(1, Math.floor((scroller.current?.clientHeight ?? 400) / rowHeight) - 2);
-    const steps: Record<string, number> = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -count, End: count };
+    const steps: Record<string, number> = {
+      ArrowDown: 1,
+      ArrowUp: -1,
+      PageDown: page,
+      PageUp: -page,
+      Home: -count,
+      End: count,
+    };
     const step = steps[event.key];
     if (step !== undefined && count > 0) {
       event.preventDefault();
@@ -70,7 +95,8 @@ export function VirtualTable<Row>(props: VirtualTableProps<Row>) {
       onToggle?.(row);
     }
   };
-  const style = (column: Column<Row>) => (column.grow ? { flex: `1 1 ${column.width}px`, minWidth: column.width } : { width: column.width });
+  const style = (column: Column<Row>) =>
+    column.grow ? { flex: `1 1 ${column.width}px`, minWidth: column.width } : { width: column.width };
   const minWidth = columns.reduce((sum, column) => sum + column.width, 0);
 
   return (
@@ -83,7 +109,9 @@ export function VirtualTable<Row>(props: VirtualTableProps<Row>) {
       aria-rowcount={count + 1}
       aria-colcount={columns.length}
       aria-multiselectable={onToggle ? true : undefined}
-      aria-activedescendant={active >= 0 && items.some(({ index }) => index === active) ? `${base}-${active}` : undefined}
+      aria-activedescendant={
+        active >= 0 && items.some(({ index }) => index === active) ? `${base}-${active}` : undefined
+      }
       tabIndex={0}
       onKeyDown={onKey}
     >
@@ -93,9 +121,19 @@ export function VirtualTable<Row>(props: VirtualTableProps<Row>) {
             {columns.map((column) => {
               const sorted = sort?.id === column.id ? (sort.descending ? "descending" : "ascending") : undefined;
               return (
-                <th key={column.id} role="columnheader" className={column.right ? "right" : undefined} style={style(column)} aria-sort={sorted}>
+                <th
+                  key={column.id}
+                  role="columnheader"
+                  className={column.right ? "right" : undefined}
+                  style={style(column)}
+                  aria-sort={sorted}
+                >
                   {column.sortable && onSort ? (
-                    <button type="button" className="link" onClick={() => onSort({ id: column.id, descending: sorted === "ascending" })}>
+                    <button
+                      type="button"
+                      className="link"
+                      onClick={() => onSort({ id: column.id, descending: sorted === "ascending" })}
+                    >
                       {column.title}
                       {sorted === "ascending" && <IconArrowUp size={13} aria-hidden />}
                       {sorted === "descending" && <IconArrowDown size={13} aria-hidden />}
@@ -113,7 +151,6 @@ export function VirtualTable<Row>(props: VirtualTableProps<Row>) {
             const row = rowAt(index);
             const selected = row !== undefined && isSelected?.(row);
             return (
-              // biome-ignore lint/a11y/useKeyWithClickEvents: the grid handles Enter and Space for its active row
               <tr
                 key={row === undefined ? index : rowKey(row, index)}
                 id={`${base}-${index}`}
@@ -121,14 +158,26 @@ export function VirtualTable<Row>(props: VirtualTableProps<Row>) {
                 aria-rowindex={index + 2}
                 aria-selected={isSelected ? Boolean(selected) : undefined}
                 data-selected={selected || undefined}
-                style={{ transform: `translateY(${start}px)`, height: rowHeight, outline: index === active ? "2px solid var(--accent)" : undefined, outlineOffset: -2, cursor: onOpen ? "pointer" : undefined }}
+                style={{
+                  transform: `translateY(${start}px)`,
+                  height: rowHeight,
+                  outline: index === active ? "2px solid var(--accent)" : undefined,
+                  outlineOffset: -2,
+                  cursor: onOpen ? "pointer" : undefined,
+                }}
                 onClick={(event) => {
                   setActive(index);
-                  if (row !== undefined && !(event.target as HTMLElement).closest("button, a, input, label")) onOpen?.(row, index);
+                  if (row !== undefined && !(event.target as HTMLElement).closest("button, a, input, label"))
+                    onOpen?.(row, index);
                 }}
               >
                 {columns.map((column) => (
-                  <td key={column.id} role="gridcell" className={column.right ? "right" : undefined} style={style(column)}>
+                  <td
+                    key={column.id}
+                    role="gridcell"
+                    className={column.right ? "right" : undefined}
+                    style={style(column)}
+                  >
                     <div className="clip">{row === undefined ? "…" : column.cell(row, index)}</div>
                   </td>
                 ))}

@@ -85,7 +85,11 @@ export function RightAxis({ frame, scale, label, format = tickLabel }: AxisProps
           {format(tick)}
         </text>
       ))}
-      <text transform={`translate(${frame.width - 8},${(top + bottom) / 2}) rotate(90)`} textAnchor="middle" className="title">
+      <text
+        transform={`translate(${frame.width - 8},${(top + bottom) / 2}) rotate(90)`}
+        textAnchor="middle"
+        className="title"
+      >
         {label}
       </text>
     </g>
@@ -93,7 +97,12 @@ export function RightAxis({ frame, scale, label, format = tickLabel }: AxisProps
 }
 
 /** An SVG of the frame's size; `label` is what a screen reader says instead of the drawing. */
-export function Drawing({ frame, label, children, ...rest }: { frame: Frame; label: string; children: ReactNode } & React.SVGProps<SVGSVGElement>) {
+export function Drawing({
+  frame,
+  label,
+  children,
+  ...rest
+}: { frame: Frame; label: string; children: ReactNode } & React.SVGProps<SVGSVGElement>) {
   return (
     <svg
       data-figure

@@ -34,7 +34,15 @@ export function Empty({ title, children, icon }: { title: string; children?: Rea
   );
 }
 
-export function ErrorState({ error, title = "That did not work", retry }: { error: unknown; title?: string; retry?: () => void }) {
+export function ErrorState({
+  error,
+  title = "That did not work",
+  retry,
+}: {
+  error: unknown;
+  title?: string;
+  retry?: () => void;
+}) {
   return (
     <Alert color="red" variant="light" title={title} icon={<IconAlertTriangle aria-hidden />} role="alert" my="sm">
       <Text size="sm" className="breakable" c="var(--mantine-color-text)">
@@ -46,7 +54,11 @@ export function ErrorState({ error, title = "That did not work", retry }: { erro
             Try again
           </Button>
         )}
-        <Button size="compact-sm" variant="default" onClick={() => void navigator.clipboard.writeText(detailsOf(error))}>
+        <Button
+          size="compact-sm"
+          variant="default"
+          onClick={() => void navigator.clipboard.writeText(detailsOf(error))}
+        >
           Copy details
         </Button>
       </Button.Group>
