@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # type checkers and editors see ordinary imports
     from .adapter import Layer as Layer
     from .comparing.calculation import compare as compare
     from .comparing.values import Comparison as Comparison
+    from .converting.api import convert as convert
+    from .converting.api import plan_convert as plan_convert
     from .delta import materialise as materialise
     from .errors import LoraAnalysisError as LoraAnalysisError
     from .formats import open_adapter as open  # noqa: A004, F401  a public name of the package, as in gzip.open
@@ -49,10 +51,12 @@ _HOME: dict[str, tuple[str, str | None]] = {
     "LoraVisualizer": ("visualizer", "LoraVisualizer"),
     "Spectrum": ("spectra.values", "Spectrum"),
     "compare": ("comparing.calculation", "compare"),  # no module has this name: importing it would hide the function
+    "convert": ("converting.api", "convert"),  # no module has this name: importing it would hide the function
     "inspect": ("metadata", "inspect"),
     "materialise": ("delta", "materialise"),
     "merge": ("merging.api", "merge"),  # no module has this name: importing it would hide the function
     "open": ("formats", "open_adapter"),
+    "plan_convert": ("converting.api", "plan_convert"),
     "plan_merge": ("merging.api", "plan_merge"),
     "plan_resize": ("resizer", "plan_resize"),
     "plot": ("plots", None),  # the package itself: la.plot.energy(...)

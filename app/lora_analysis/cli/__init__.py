@@ -14,6 +14,7 @@ import typer
 from ..errors import LoraAnalysisError
 from .check import check
 from .compare import compare
+from .convert import convert
 from .demo import demo
 from .doctor import doctor
 from .exits import Exit, exit_code
@@ -67,7 +68,7 @@ def build_app() -> typer.Typer:
     app.callback(help=_HELP)(_root)
     for command in (
         *(inspect, check, spectrum, pca, compare, plot, report),
-        *(resize, merge, serve, demo, doctor, version),
+        *(resize, merge, convert, serve, demo, doctor, version),
     ):
         app.command()(command)
     return app

@@ -22,7 +22,18 @@ from . import language
 from .architecture import DIALECTS, Architecture, Dialect
 from .table import Held
 
-__all__ = ["DIALECTS", "Dialect", "Held", "Part", "canonical_parts", "fused_in", "is_known", "spelled_in"]
+__all__ = [
+    "DIALECTS",
+    "Dialect",
+    "Held",
+    "Part",
+    "canonical_parts",
+    "fused_in",
+    "is_known",
+    "is_pipeline",
+    "kernel_of",
+    "spelled_in",
+]
 
 
 class Part(NamedTuple):
@@ -72,6 +83,25 @@ def spelled_in(dialect: Dialect, module: str, family: str) -> Held | None:
     if architecture is not None:
         return architecture.spell(module, dialect)
     return language.spell(module, dialect) if family in _LANGUAGE else None
+
+
+def is_pipeline(family: str) -> bool:
+    """Whether the family's canonical names start with a component of a pipeline (``unet.``, ``text_encoder.``)."""
+    return family in _ARCHITECTURES
+
+
+def kernel_of(module: str, family: str) -> tuple[int, ...]:
+    """The kernel of a canonical module where the table knows it for a convolution; () for every other.
+
+    >>> kernel_of("unet.conv_in", "sdxl"), kernel_of("unet.mid_block.attentions.0.proj_in", "sdxl")
+    ((3, 3), ())
+    """
+    component, _, rest = module.partition(".")
+    if component != "unet":
+        return ()
+    from .unet import kernel
+
+    return kernel(rest, convolves_projections=family == "sd15")
 
 
 def is_known(family: str) -> bool:

@@ -6,6 +6,7 @@ Source: ``openaimodel.UNetModel`` of CompVis/latent-diffusion and Stability-AI/g
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from .table import Names, Table, renamed, same
@@ -87,3 +88,15 @@ SD = Table(_names((True, True, True, False)))
 SDXL = Table(_names((False, True, True)))
 REFINER = Table(_names((False, True, True, False)))
 KOLORS = Table((*_names((False, True, True)), *same("encoder_hid_proj")))
+
+_WIDE = re.compile(r"conv_in|conv_out|.*\.resnets\.\d+\.conv[12]|.*samplers\.0\.conv")
+_POINT = re.compile(r".*\.conv_shortcut")
+_PROJECTION = re.compile(r".*\.attentions\.\d+\.proj_(?:in|out)")
+
+
+def kernel(module: str, *, convolves_projections: bool) -> tuple[int, ...]:
+    """The kernel of a module of the UNet, () where it is linear. SD 1 projects by 1x1 convolutions."""
+    if _WIDE.fullmatch(module):
+        return (3, 3)
+    is_point = _POINT.fullmatch(module) or (convolves_projections and _PROJECTION.fullmatch(module))
+    return (1, 1) if is_point else ()

@@ -1,0 +1,66 @@
+"""A conversion for a person to read. Names of layers come from a stranger's file, so all go through ``shown``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from . import wording
+from .output import shown
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from ..converting.plan import ConvertPlan
+    from ..converting.writing import ConvertReport
+
+_WORDS = {
+    "rename": "renamed, the same bytes",
+    "factor": "made plain LoRA from another kind",
+    "join": "joined: factors of several layers stacked",
+    "share": "joined: one down for several layers",
+    "slice": "split: rows of a fused layer, its down copied",
+    "cut": "split: the own block of stacked factors",
+    "reorder": "rows put in another order",
+    "rewrite": "factors rewritten",
+}
+
+
+def convert_view(result: ConvertPlan | ConvertReport) -> RenderableType:
+    """The whole page, of a plan or of what was done."""
+    from rich.console import Group
+    from rich.table import Table
+
+    document = result.to_dict()
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    for label, value in _rows(document):
+        table.add_row(label, shown(value))
+    parts: list[RenderableType] = [table]
+    parts += [shown(note, "yellow", limit=300) for note in document["notes"]]
+    parts += [shown(line, "yellow", limit=300) for line in _left_out(document["missing"])]
+    if "output" in document:
+        parts.append(shown(f"written: {document['output']['path']}", "green", limit=300))
+    return Group(*parts)
+
+
+def _left_out(missing: list[dict[str, str]]) -> Iterator[str]:
+    """One line per reason; ``--json`` lists every name."""
+    by_reason: dict[str, list[str]] = {}
+    for one in missing:
+        by_reason.setdefault(one["reason"], []).append(one["name"])
+    for reason, names in by_reason.items():
+        yield f"left out: {len(names):,}, e.g. {names[0]}: {reason}"
+
+
+def _rows(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "names", f"{document['dialect_before']} → {document['options']['to']} ({document['base_model']})"
+    yield "layers", f"{document['layers_before']:,} → {document['layers_after']:,}"
+    for action, count in document["actions"].items():
+        yield "", f"{count:,} {_WORDS[action]}"
+    size = document["output"]["size"] if "output" in document else document["size_after"]
+    yield "size", f"{wording.size(document['size_before'])} → {wording.size(size)} ({size:,} bytes)"
+    if "relative_error" in document:
+        worst = f"; worst layer {document['worst_layer_error']:.2g}" if document["worst_layer"] else ""
+        yield "error", f"{document['relative_error']:.2g} of ‖Δ‖, measured on the written file{worst}"
