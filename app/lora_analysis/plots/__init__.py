@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # type checkers and editors see ordinary imports
     from .axes.components import component_map as component_map
+    from .axes.components import cumulative_variance as cumulative_variance
     from .axes.components import explained_variance as explained_variance
     from .axes.components import singular_value_bars as singular_value_bars
     from .axes.cosines import cosines as cosines
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # type checkers and editors see ordinary imports
     from .axes.decay import decay as decay
     from .axes.delta_map import delta_map as delta_map
     from .axes.distribution import distribution as distribution
+    from .axes.distribution import magnitudes as magnitudes
     from .axes.effective import effective_ranks as effective_ranks
     from .axes.energy import energy as energy
     from .axes.layer_map import layer_map as layer_map
@@ -32,6 +34,7 @@ if TYPE_CHECKING:  # type checkers and editors see ordinary imports
 _HOME = {
     "component_map": "axes.components",
     "cosines": "axes.cosines",
+    "cumulative_variance": "axes.components",
     "decay": "axes.decay",
     "delta_map": "axes.delta_map",
     "distribution": "axes.distribution",
@@ -40,6 +43,7 @@ _HOME = {
     "explained_variance": "axes.components",
     "layer_cosines": "axes.cosines",
     "layer_map": "axes.layer_map",
+    "magnitudes": "axes.distribution",
     "norm_grid": "axes.norm_grid",
     "overlap": "axes.overlap",
     "part_norms": "axes.part_norms",
