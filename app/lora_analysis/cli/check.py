@@ -28,6 +28,15 @@ class Severity(StrEnum):
 _ORDER = list(Severity)
 
 
+class Runtime(StrEnum):
+    """``--for``."""
+
+    VLLM = "vllm"
+    LLAMA_CPP = "llama.cpp"
+    DIFFUSERS = "diffusers"
+    COMFYUI = "comfyui"
+
+
 class Checked(NamedTuple):
     """The findings of one adapter."""
 
@@ -49,6 +58,10 @@ def check(
     severity: Annotated[
         Severity, typer.Option(help="Count and show findings from this severity on.")
     ] = Severity.WARNING,
+    runtime: Annotated[
+        Runtime | None,
+        typer.Option("--for", help="Also what this program would misread or refuse.", show_default=False),
+    ] = None,
 ) -> None:
     """List what is broken, contradictory or suspicious. Exit code 3 where there is anything.
 
@@ -58,7 +71,7 @@ def check(
     counting = _ORDER[_ORDER.index(severity) :]
     outcomes = look_at_all(inputs.paths, Options(scan=scan), condense=checked)
     results = [
-        Checked(path, [finding for finding in findings if finding["severity"] in counting])
+        Checked(path, [one for one in [*findings, *_misread(path, runtime)] if one["severity"] in counting])
         for path, findings in counted(outcomes, len(inputs.paths))
     ]
     for path in inputs.skipped:
@@ -69,6 +82,21 @@ def check(
     else:
         _print(results, problems)
     raise typer.Exit(Exit.PROBLEMS if problems else Exit.OK)
+
+
+def _misread(path: str, runtime: Runtime | None) -> list[dict[str, Any]]:
+    """What the program asked about would read otherwise; nothing for a file that cannot be read, which is said."""
+    if runtime is None:
+        return []
+    from ..errors import LoraAnalysisError
+    from ..formats import open_adapter
+    from ..runtimes import check_for
+
+    try:
+        with open_adapter(path, lenient_metadata=True) as adapter:
+            return [one.to_dict() for one in check_for(runtime.value, adapter)]
+    except LoraAnalysisError:
+        return []
 
 
 def _document(results: list[Checked], problems: int) -> dict[str, Any]:
@@ -83,6 +111,8 @@ def _print(results: list[Checked], problems: int) -> None:
         if findings:
             show(shown(path, "bold"))
             show(findings_table(findings))
+            for fix in dict.fromkeys(finding["fix"] for finding in findings if finding.get("fix")):
+                show(shown(f"fix: {fix}", "green", limit=400))
             emit("")
     clean = sum(not result.findings for result in results)
     emit(f"{len(results)} checked, {clean} without problems, {problems} found")

@@ -8,7 +8,7 @@ from typing import Any
 from ..adapter import Adapter, Layer
 from ..errors import OptionError, UnknownDialectError
 from ..formats.adapter_config import PEFT_PREFIX
-from ..formats.architectures import canonical_parts, is_known, is_pipeline
+from ..formats.architectures import OWN_NAMES, canonical_parts, is_known, is_pipeline
 from ..formats.families import LABELS, UNKNOWN
 from ..formats.layout import TensorPlan, aligned, predicted_size
 from .configuration import output_config, output_metadata
@@ -54,6 +54,8 @@ def plan_conversion(adapter: Adapter, options: ConvertOptions) -> ConvertPlan:
 
 def _family(adapter: Adapter, options: ConvertOptions) -> str:
     family = options.family or adapter.base_model.family
+    if options.family is None and not is_known(family) and options.to == "peft" and adapter.dialect in ("peft", "mlx"):
+        return OWN_NAMES  # PEFT's names are the model's own, whichever it is
     if family == UNKNOWN:
         raise OptionError(
             f"{adapter.path}: its base model is unknown, so its names stand for nothing; say --base-model"

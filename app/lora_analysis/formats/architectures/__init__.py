@@ -24,6 +24,7 @@ from .table import Held
 
 __all__ = [
     "DIALECTS",
+    "OWN_NAMES",
     "Dialect",
     "Held",
     "Part",
@@ -34,6 +35,9 @@ __all__ = [
     "kernel_of",
     "spelled_in",
 ]
+
+
+OWN_NAMES = "own names"  # of a model that no table describes: its dotted paths stand for themselves
 
 
 class Part(NamedTuple):
@@ -143,7 +147,7 @@ _IMAGE_ONLY = frozenset(
     {"stable-cascade", "omnigen2", "hunyuan-dit", "ideogram4", "f-lite", "ltx2", "kandinsky5", "minimax-h3",
      "stable-audio", UNKNOWN}
 )  # fmt: skip
-_LANGUAGE = frozenset(LABELS) - _ARCHITECTURES.keys() - _IMAGE_ONLY
+_LANGUAGE = frozenset(LABELS) - _ARCHITECTURES.keys() - _IMAGE_ONLY | {OWN_NAMES}
 
 
 @cache
