@@ -7,15 +7,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from starlette.testclient import TestClient
 
 from lora_analysis.server.app import create_app
+from lora_analysis.server.serving import bind, web_server
 from lora_analysis.server.settings import Limits, Settings
 
 TOKEN = "t" * 10 + "-token-for-tests-" + "0123456789"
@@ -118,6 +121,26 @@ class Running:
         except subprocess.TimeoutExpired:
             self.kill()
             raise
+
+
+@contextmanager
+def threaded(settings: Settings) -> Iterator[str]:
+    """A server on a free port of this machine, in a thread of this process: its address."""
+    listener = bind("127.0.0.1", 0)
+    settings = replace(settings, port=listener.getsockname()[1])
+    app = create_app(settings)
+    server = web_server(app, settings)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive(), "the server did not start"
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{settings.port}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        listener.close()
 
 
 @contextmanager

@@ -68,11 +68,11 @@ def _check_apart(paths: Sequence[str]) -> None:
 
 
 def _labelled(wanted: Iterable[tuple[str, RootKind]]) -> Iterable[Root]:
-    taken: set[str] = set()
+    taken = {"uploads", "outputs"}
     for path, kind in wanted:
         base = kind if kind != "library" else _UNUSUAL.sub("_", os.path.basename(path)).lstrip(". -") or "root"
         label, number = base, 2
-        while label in taken:
+        while label in taken and label != kind:
             label, number = f"{base}-{number}", number + 1
         taken.add(label)
         yield Root(hashlib.sha256(os.fsencode(path)).hexdigest()[:12], label, path, kind)

@@ -71,12 +71,17 @@ class PatientProtocol(H11Protocol):
             self._head_timer = None
 
 
-class _Server(uvicorn.Server):
+class WebServer(uvicorn.Server):
     """Ends the streams of events before it waits for open connections to close."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
         self._app = app
+
+    def one_time_token(self) -> str:
+        """What opens one session, soon."""
+        token: str = self._app.state.server.credentials.make_one_time()
+        return token
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._app.state.server.events.close()
@@ -111,29 +116,30 @@ def serve(settings: Settings, *, allow_remote: bool = False, ready: Callable[[Se
     listener = bind(settings.host, settings.port)
     try:
         settings = replace(settings, port=listener.getsockname()[1])
-        app = create_app(settings)
-        PatientProtocol.head_seconds = settings.limits.slow_seconds
-        config = uvicorn.Config(
-            app,
-            http=PatientProtocol,
-            ws="none",
-            lifespan="on",
-            access_log=False,  # it would log addresses with their queries, and a token is a query once
-            log_level="warning",
-            server_header=False,
-            date_header=True,
-            proxy_headers=False,
-            timeout_keep_alive=10,
-            timeout_graceful_shutdown=_GRACE_SECONDS,
-            limit_concurrency=_MOST_CONNECTIONS,
-        )
-        server = _Server(config, app)
-        one_time = app.state.server.credentials.make_one_time()
-
-        ready(settings, one_time)
+        server = web_server(create_app(settings), settings)
+        ready(settings, server.one_time_token())
         server.run(sockets=[listener])
     finally:
         listener.close()
+
+
+def web_server(app: FastAPI, settings: Settings) -> WebServer:
+    """uvicorn around the application; run it with a socket that listens."""
+    PatientProtocol.head_seconds = settings.limits.slow_seconds
+    config = uvicorn.Config(
+        app,
+        http=PatientProtocol,
+        ws="none",
+        lifespan="on",
+        access_log=False,  # it would log addresses with their queries, and a token is a query once
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=10,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        limit_concurrency=_MOST_CONNECTIONS,
+    )
+    return WebServer(config, app)
 
 
 def default_state(roots: tuple[Path, ...]) -> Path:

@@ -217,7 +217,10 @@ class JobRunner:
                 message = worker.next(_LOOK_SECONDS)
                 now = time.monotonic()
                 if message is not None and self._is_end(job, message, stopping=stop_by is not None):
-                    return worker if "died" not in message else None
+                    if "died" not in message:
+                        return worker
+                    worker.kill()  # only its pipe is left to close
+                    return None
                 if message is not None and "progress" in message:
                     self._progress[job.id] = tuple(message["progress"])
                     if now - told >= _TELL_SECONDS:
