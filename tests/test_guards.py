@@ -70,7 +70,7 @@ MAY_IMPORT = {
     "pca": BASE | {"background", "failures", "formats", "linalg", "pca_export", "pca_matrices", "plots", "spectra"},
     "pca_export": BASE | {"formats"},
     "pca_matrices": BASE,
-    "server": BASE | {"formats", "__init__"} | USE_CASES,
+    "server": BASE | {"formats", "plots", "__init__"} | USE_CASES,
     "cli": BASE | {"formats", "plots", "server", "__init__"} | USE_CASES,
 }
 HEAVY = {"numpy", "ml_dtypes", "torch", "matplotlib", "seaborn", "sklearn", "scipy", "fastapi", "pydantic", "rich"}

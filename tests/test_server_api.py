@@ -286,8 +286,9 @@ def run_command(client: Any, line: str, folder: Path) -> None:
         {"kind": "resize", "options": {"energy": 0.8, "dtype": "bf16", "rank_for": {"*attn2*": 2}, "max_rank": 3}},
         {"kind": "merge", "options": {"rank": 3, "normalize": False}},
         {"kind": "merge", "options": {"method": "ties", "density": 0.5, "rank": 2}},
+        {"kind": "convert", "options": {"to": "comfyui", "dtype": "fp32", "bake_scale": True}},
     ],
-    ids=["resize", "merge", "ties"],
+    ids=["resize", "merge", "ties", "convert"],
 )
 def test_the_equivalent_command_writes_the_same_bytes(
     client: TestClient, demo_library: Path, tmp_path: Path, request_: dict[str, Any]
@@ -418,3 +419,33 @@ def test_an_application_is_built_without_being_run(tmp_path: Path, demo_library:
     assert client.get("/api/v1/adapters").json()["total"] == 0, "nothing was scanned"
     assert not [name for name in os.listdir(tmp_path) if name == "results"]
     app.state.server.stop()
+
+
+# -- conversions and figures -------------------------------------------------------------------------------
+
+
+def test_a_conversion_is_planned_and_written(client: TestClient, demo_library: Path) -> None:
+    from lora_analysis.converting.api import plan_convert
+
+    asked = {"adapter": id_of(client, "flux-product-diffusers"), "options": {"to": "kohya"}}
+    plan = ok(client.post("/api/v1/plans/convert?wait=30", json=asked))
+    with la.open(demo_library / "flux-product-diffusers.safetensors") as adapter:
+        expected = plan_convert(adapter, "kohya").to_dict()
+    assert plan["layers"] == json.loads(json.dumps(expected["layers"]))
+    assert plan["command"].startswith("lora convert ")
+    job = finished(client, ok(client.post("/api/v1/jobs", json={"kind": "convert", **asked}), 202)["id"])
+    assert job["state"] == "succeeded", job
+    row = ok(client.get(f"/api/v1/adapters/{job['outputs'][0]}"))
+    assert (row["name"], row["dialect"], row["size_bytes"]) == (plan["output"], "kohya", plan["size_after"])
+
+
+@pytest.mark.parametrize(("kind", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_figures(client: TestClient, kind: str, magic: bytes) -> None:
+    pytest.importorskip("matplotlib")
+    found = client.get(f"/api/v1/figures/ranks?wait=30&adapter={id_of(client, LORA)}&format={kind}")
+    assert found.status_code == 200, found.text
+    assert found.content.startswith(magic)
+    assert found.headers["content-disposition"] == f'attachment; filename="ranks.{kind}"'
+    assert "sandbox" in found.headers["content-security-policy"], "a picture in SVG runs nothing"
+    wrong = client.get(f"/api/v1/figures/comparison?wait=30&adapter={id_of(client, LORA)}")
+    assert (wrong.status_code, wrong.json()["error"]["code"]) == (400, "option")

@@ -13,10 +13,12 @@ _FLAGS: Mapping[str, str] = {
     "min_rank": "--min-rank", "max_rank": "--max-rank", "recipe": "--recipe", "density": "--density",
     "epsilon": "--epsilon", "threshold": "--threshold", "seed": "--seed", "lambda": "--lambda", "beta": "--beta",
     "common": "--common", "core_rule": "--core-rule", "svc_floor": "--svc-floor",
+    "to": "--to", "uniform_rank": "--uniform-rank", "component": "--component", "family": "--base-model",
 }  # fmt: skip
 _SWITCHES = {
     "knee": "--knee", "keep_structure": "--keep-structure", "allow_disjoint": "--allow-disjoint",
-    "drop_unsupported": "--drop-unsupported", "pico": "--pico", "svc": "--svc",
+    "drop_unsupported": "--drop-unsupported", "pico": "--pico", "plain": "--plain", "bake_scale": "--bake-scale",
+    "drop": "--drop", "svc": "--svc",
 }  # fmt: skip
 _NAMED = ("method", "dtype", "alpha")
 _OF_A_MERGE = frozenset(
@@ -48,6 +50,8 @@ def command_of(kind: str, params: Mapping[str, Any], name_of: Callable[[str], st
             if "layer_weights" in one:
                 words += ["--layer-weights", f"{number}:{one['layer_weights']}"]
         words += _options(params["options"])
+    elif kind == "convert":
+        words = [name_of(params["adapter"]), *_options(params["options"])]
     elif kind == "verify":
         return shlex.join(["lora", "inspect", "--hash", "--scan", name_of(params["adapter"])])
     else:

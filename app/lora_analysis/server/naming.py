@@ -9,15 +9,19 @@ from typing import Any
 _MOST_CHARACTERS = 150
 
 
-def default_name(name: str, ending: str, number: int = 1, *, is_folder: bool) -> str:
-    """``<stem>_<ending>`` as a file, or as a folder where the input is one; with ``number`` from the second on."""
-    stem, suffix = (name, "") if is_folder else (os.path.splitext(name)[0], ".safetensors")
-    stem = stem[:_MOST_CHARACTERS].strip(". ") or "adapter"
-    return f"{stem}_{ending}{'' if number == 1 else f'_{number}'}{suffix}"
+def default_name(kind: str, options: Mapping[str, Any], name: str, *, is_folder: bool, number: int = 1) -> str:
+    """``<stem>_r16.safetensors`` and the like; from the second on with ``number``.
+
+    A folder gives a folder, but for a conversion, where the dialect decides.
+    """
+    stem = (name if is_folder else os.path.splitext(name)[0])[:_MOST_CHARACTERS].strip(". ") or "adapter"
+    makes_folder = options["to"] == "peft" if kind == "convert" else is_folder
+    numbered = "" if number == 1 else f"_{number}"
+    return f"{stem}_{_ending(kind, options)}{numbered}{'' if makes_folder else '.safetensors'}"
 
 
-def ending_for(kind: str, options: Mapping[str, Any]) -> str:
-    """``r16`` for a resize to a fixed rank, else what is done."""
+def _ending(kind: str, options: Mapping[str, Any]) -> str:
+    """``r16`` for a resize to a fixed rank, the dialect of a conversion, else what is done."""
     if kind == "resize":
         return f"r{options['rank']}" if "rank" in options else "resized"
-    return {"merge": "merged"}.get(kind, kind)
+    return str(options["to"]) if kind == "convert" else "merged"

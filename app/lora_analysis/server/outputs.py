@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from itertools import count
+from typing import Any
 
 from ..errors import OutputError
 from .catalog.store import Location
@@ -17,8 +19,8 @@ def check_free(server: Server, name: str) -> None:
         raise OutputError(f"outputs/{name} exists; choose another name")
 
 
-def free_name(server: Server, place: Location, ending: str) -> str:
+def free_name(server: Server, kind: str, options: Mapping[str, Any], place: Location) -> str:
     """The default name, with a number where it is taken."""
-    folder = server.root_of_kind("outputs").path
-    names = (default_name(place.name, ending, number, is_folder=place.kind == "folder") for number in count(1))
+    folder, is_folder = server.root_of_kind("outputs").path, place.kind == "folder"
+    names = (default_name(kind, options, place.name, is_folder=is_folder, number=number) for number in count(1))
     return next(name for name in names if not os.path.lexists(os.path.join(folder, name)))

@@ -12,7 +12,6 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from ..asking import ServerDep, locate, result_of, title_of
 from ..jobs.store import JobRecord
-from ..naming import ending_for
 from ..outputs import check_free, free_name
 from ..problems import NotFoundError, reply
 from ..rendering import adapters_of, event_data, job_reply
@@ -25,13 +24,12 @@ from ..schemas.jobs import (
     JobPage,
     JobRequest,
     JobState,
-    MergeJobRequest,
-    ResizeJobRequest,
+    VerifyJobRequest,
 )
 from ..state import Server
 
 router = APIRouter(tags=["jobs"])
-_DOING = {"resize": "Resize", "merge": "Merge", "verify": "Verify"}
+_DOING = {"resize": "Resize", "merge": "Merge", "convert": "Convert", "verify": "Verify"}
 _NEWEST = 50
 
 
@@ -40,9 +38,9 @@ def submit(request: JobRequest, server: ServerDep) -> Job:
     """Queue a job that writes, or reads a whole file. 409 where the output's name is taken, 429 where too many wait."""
     params: dict[str, Any] = request.model_dump(exclude_none=True, exclude={"kind"}, by_alias=True)
     places = [locate(server, adapter) for adapter in adapters_of(params)]
-    if isinstance(request, ResizeJobRequest | MergeJobRequest):
+    if not isinstance(request, VerifyJobRequest):
         if request.output is None:
-            params["output"] = free_name(server, places[0], ending_for(request.kind, params["options"]))
+            params["output"] = free_name(server, request.kind, params["options"], places[0])
         check_free(server, params["output"])
     return job_reply(server, server.runner.submit(request.kind, title_of(_DOING[request.kind], places), params))
 

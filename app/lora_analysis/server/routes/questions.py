@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
-from ..asking import ServerDep, Wait, answer
+from ..asking import ServerDep, Wait, answer, ask, pending, result_of
 from ..schemas.adapters import CompareRequest, Comparison
-from ..schemas.common import AdapterPath
+from ..schemas.common import AdapterId, AdapterPath
 from ..schemas.jobs import (
+    ConvertPlan,
+    ConvertPlanRequest,
     Job,
     MergeMethod,
     MergePlan,
@@ -25,6 +27,11 @@ from ..schemas.jobs import (
 
 router = APIRouter(tags=["plans"])
 _PENDING: dict[int | str, dict[str, Any]] = {202: {"model": Job, "description": "The job that will have the answer."}}
+
+FigureName = Literal["heatmap", "distribution", "ranks", "layers", "comparison", "similarity"]
+_MEDIA = {"png": "image/png", "svg": "image/svg+xml", "pdf": "application/pdf"}
+_BYTES = {"schema": {"type": "string", "format": "binary"}}
+_PICTURE: dict[int | str, dict[str, Any]] = {200: {"content": dict.fromkeys(_MEDIA.values(), _BYTES)}}
 
 
 @router.post("/comparisons", response_model=Comparison, responses=_PENDING, tags=["comparisons"])
@@ -75,3 +82,31 @@ async def plan_merge(request: MergePlanRequest, server: ServerDep, wait: Wait = 
     """What a merge would make, with the exact size of the file. Nothing is written."""
     params = request.model_dump(exclude_none=True, by_alias=True)
     return await answer(server, "plan-merge", "Plan a merge of", params, wait)
+
+
+@router.post("/plans/convert", response_model=ConvertPlan, responses=_PENDING)
+async def plan_convert(request: ConvertPlanRequest, server: ServerDep, wait: Wait = 0) -> Response:
+    """What a conversion to another dialect would write, and what it cannot express. Nothing is written."""
+    params = request.model_dump(exclude_none=True)
+    return await answer(server, "plan-convert", "Plan a conversion of", params, wait)
+
+
+@router.get("/figures/{figure}", response_class=Response, responses={**_PENDING, **_PICTURE}, tags=["figures"])
+async def figure(
+    figure: FigureName,
+    server: ServerDep,
+    adapter: Annotated[list[AdapterId], Query(min_length=1, max_length=8)],
+    format: Literal["png", "svg", "pdf"] = "png",  # noqa: A002  # the word people know
+    layer: Annotated[str | None, Query(max_length=500, description="A layer's name, or a pattern of names.")] = None,
+    absolute: Annotated[bool, Query(description="layers: colours in weight units.")] = False,
+    wait: Wait = 20,
+) -> Response:
+    """A figure as ``lora plot`` draws it, to download. 501 without the extra ``plot``."""
+    params: dict[str, Any] = {"figure": figure, "adapters": adapter, "format": format, "absolute": absolute}
+    if layer is not None:
+        params["layer"] = layer
+    job = await ask(server, "figure", f"Draw {figure} of", params, wait)
+    if job.state != "succeeded":
+        return pending(server, job)
+    headers = {"content-disposition": f'attachment; filename="{figure}.{format}"'}
+    return Response(await result_of(server, job), media_type=_MEDIA[format], headers=headers)

@@ -120,6 +120,38 @@ class MergeJobRequest(Model):
     output: OutputName | None = None
 
 
+class ConvertOptions(Model):
+    """The dialect to write, and how; docs/convert.md explains each."""
+
+    to: Literal["kohya", "peft", "diffusers", "comfyui"]
+    rank: RankNumber | None = Field(
+        default=None, description="Of layers that become LoRA from another kind; else exact."
+    )
+    plain: bool = False
+    uniform_rank: RankNumber | None = None
+    bake_scale: bool = False
+    dtype: StoredType = "keep"
+    component: Annotated[str, Field(max_length=60)] | None = None
+    family: Annotated[str, Field(max_length=60)] | None = Field(
+        default=None, description="Where the file does not say."
+    )
+    drop: bool = Field(default=False, description="Leave out what the dialect cannot express.")
+
+
+class ConvertPlanRequest(Model):
+    adapter: AdapterId
+    options: ConvertOptions
+
+
+class ConvertJobRequest(Model):
+    """Write the same deltas under another dialect's names; without ``output`` a free name is made from the input's."""
+
+    kind: Literal["convert"]
+    adapter: AdapterId
+    options: ConvertOptions
+    output: OutputName | None = None
+
+
 class VerifyJobRequest(Model):
     """Read the whole file: its digests, and every value for NaN and infinity."""
 
@@ -127,7 +159,9 @@ class VerifyJobRequest(Model):
     adapter: AdapterId
 
 
-JobRequest = Annotated[ResizeJobRequest | MergeJobRequest | VerifyJobRequest, Field(discriminator="kind")]
+JobRequest = Annotated[
+    ResizeJobRequest | MergeJobRequest | ConvertJobRequest | VerifyJobRequest, Field(discriminator="kind")
+]
 
 
 class Progress(Reply):
@@ -350,3 +384,23 @@ class Pca(Reply):
     capped: int
     skipped: list[dict[str, Any]]
     map: LayerMap
+
+
+class ConvertPlan(Reply):
+    """What a conversion would write."""
+
+    adapter: str
+    command: str
+    output: str = Field(description="A name for the output, which the command has.")
+    operation: str
+    options: dict[str, Any]
+    dialect_before: str
+    base_model: str
+    layers_before: int
+    layers_after: int
+    actions: dict[str, int]
+    missing: list[dict[str, Any]] = Field(description="What the dialect cannot express.")
+    size_before: int
+    size_after: int
+    notes: list[str]
+    layers: list[dict[str, Any]]

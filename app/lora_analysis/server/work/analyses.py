@@ -124,3 +124,20 @@ def _check_amount(results: dict[str, Any]) -> None:
 def _listed(one: dict[str, Any]) -> dict[str, Any]:
     """Arrays as lists."""
     return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in one.items()}
+
+
+def figure(work: Work) -> dict[str, Any]:
+    """A figure as the bytes of a file."""
+    from ...figures import FigureRequest, draw
+    from ...plots.saving import rendered
+
+    asked = work.params
+    request = FigureRequest(
+        layer=asked.get("layer"),
+        absolute=asked["absolute"],
+        progress=work.progress("layers"),
+        cancel=work.cancelled,
+    )
+    drawn = draw(asked["figure"], [work.path_of(adapter) for adapter in asked["adapters"]], request)
+    work.leave_bytes(rendered(drawn, asked["format"]))
+    return {}

@@ -40,8 +40,11 @@ _ALL = (
     Kind("size-model", "analysis", "plans", "size_model"),
     Kind("plan-resize", "analysis", "plans", "plan_resize"),
     Kind("plan-merge", "analysis", "plans", "plan_merge"),
+    Kind("plan-convert", "analysis", "plans", "plan_convert"),
+    Kind("figure", "analysis", "analyses", "figure", ".figure"),
     Kind("verify", "write", "analyses", "verify"),
     Kind("resize", "write", "writes", "resize"),
     Kind("merge", "write", "writes", "merge"),
+    Kind("convert", "write", "writes", "convert"),
 )
 KINDS = {kind.name: kind for kind in _ALL}

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from ..commands import command_of
-from ..naming import default_name, ending_for
+from ..naming import default_name
 from .context import Work
 
 
@@ -15,7 +15,8 @@ def plan_resize(work: Work) -> dict[str, Any]:
     from ...formats import open_adapter
     from ...resizer import plan_resize as plan
 
-    with open_adapter(work.path_of(work.params["adapter"]), lenient_metadata=True) as adapter:
+    path = work.path_of(work.params["adapter"])
+    with open_adapter(path, lenient_metadata=True) as adapter:
         made = plan(
             adapter,
             predict=work.params.get("predict", True),
@@ -23,7 +24,7 @@ def plan_resize(work: Work) -> dict[str, Any]:
             cancel=work.cancelled,
             **work.params["options"],
         )
-        name = {"output": name_of_output("resize", adapter.path, work.params["options"])}
+        name = {"output": name_of_output("resize", path, work.params["options"])}
         command = command_of("resize", {**work.params, **name}, work.path_of)
         work.leave({"adapter": work.params["adapter"], "command": command, **name, **made.to_dict()})
         return {"layers_changed": len(made.changed), "size_after": made.size_after}
@@ -50,7 +51,7 @@ def plan_merge(work: Work) -> dict[str, Any]:
         document = made.to_dict()
     for place, one in zip(document["inputs"], inputs, strict=True):
         place["id"] = one["adapter"]
-    name = {"output": name_of_output("merge", document["inputs"][0]["path"], work.params["options"])}
+    name = {"output": name_of_output("merge", work.path_of(inputs[0]["adapter"]), work.params["options"])}
     command = command_of("merge", {**work.params, **name}, work.path_of)
     work.leave({**document, "command": command, **name})
     return {"layers": document["layers_total"], "size_after": made.size_after}
@@ -70,4 +71,18 @@ def size_model(work: Work) -> dict[str, Any]:
 
 def name_of_output(kind: str, path: str, options: dict[str, Any]) -> str:
     """A name for what a plan would write, which may be taken."""
-    return default_name(os.path.basename(path), ending_for(kind, options), is_folder=os.path.isdir(path))
+    return default_name(kind, options, os.path.basename(path), is_folder=os.path.isdir(path))
+
+
+def plan_convert(work: Work) -> dict[str, Any]:
+    from ...converting.api import plan_convert as plan
+    from ...formats import open_adapter
+
+    path = work.path_of(work.params["adapter"])
+    with open_adapter(path, lenient_metadata=True) as adapter:
+        made = plan(adapter, **work.params["options"])
+        document = made.to_dict()
+    name = {"output": name_of_output("convert", path, work.params["options"])}
+    command = command_of("convert", {**work.params, **name}, work.path_of)
+    work.leave({"adapter": work.params["adapter"], "command": command, **name, **document})
+    return {"layers": document["layers_after"], "size_after": made.size_after}

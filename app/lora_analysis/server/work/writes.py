@@ -49,6 +49,22 @@ def merge(work: Work) -> dict[str, Any]:
     return _conclude(work, report.to_dict(), summary)
 
 
+def convert(work: Work) -> dict[str, Any]:
+    from ...converting.api import convert as write
+
+    report = write(
+        work.path_of(work.params["adapter"]),
+        output=work.output_path(work.params["output"]),
+        progress=work.progress("bytes"),
+        cancel=work.cancelled,
+        **work.params["options"],
+    )
+    document = report.to_dict()
+    wanted = ("layers_before", "layers_after", "actions", "size_before", "size_after")
+    summary = {name: document[name] for name in wanted}
+    return _conclude(work, document, summary | {"missing": len(document["missing"])})
+
+
 def _conclude(work: Work, report: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:
     item = work.catalogue(work.output_root(), work.params["output"])
     work.leave({**report, "adapter": item})
