@@ -3,7 +3,8 @@
     python benchmarks/baselines.py WAY ADAPTER RANK OUT
 
 ``floor``   read, widen, two Gram products, one eigenproblem, two products, narrow, write: nothing else. No checks, no
-            hashes, no header, no error measured, large products in float32; not a usable resize.
+            hashes, no header, no error measured, large products in float32; not a usable resize. Widening, narrowing
+            and the keeping of memory are those of ``lora resize``: numpy's own casts are several times slower.
 ``qr``      the same loop with Householder QR of both factors and the SVD of the small core.
 ``dense``   what most scripts do: the SVD of every dense delta, in float32 on all cores. One layer of each shape is
             decomposed, and its time counted for every layer of the shape; the seconds are printed.
@@ -22,6 +23,9 @@ import numpy as np
 
 import lora_analysis as la
 from lora_analysis.adapter import Adapter, Layer
+from lora_analysis.cli.memory import keep_freed_memory
+from lora_analysis.formats.encoding import encode
+from lora_analysis.linalg.floats import widen
 from lora_analysis.linalg.streams import map_layers
 
 Factors = tuple[np.ndarray, np.ndarray]  # up (out, rank), down (rank, in * k)
@@ -42,8 +46,9 @@ def stream(adapter: Adapter, rank: int, out: Path, truncate: Callable[[np.ndarra
     def work(layer: Layer) -> list[np.ndarray]:
         down, up = (adapter.source.array(layer.keys[role]) for role in ("down", "up"))
         new = truncate(up.reshape(up.shape[0], -1), down.reshape(down.shape[0], -1), rank)
-        return [factor.astype(up.dtype) for factor in new]
+        return [encode(factor, adapter.source.tensors[layer.keys["up"]].dtype, layer.name) for factor in new]
 
+    keep_freed_memory()
     with out.open("wb") as file:
         for factors in map_layers(work, adapter.layers.values()):
             for factor in factors:
@@ -52,7 +57,7 @@ def stream(adapter: Adapter, rank: int, out: Path, truncate: Callable[[np.ndarra
 
 def gram(up: np.ndarray, down: np.ndarray, rank: int) -> Factors:
     """From one eigenproblem of the size of the old rank."""
-    wide_up, wide_down = up.astype(np.float32), down.astype(np.float32)
+    wide_up, wide_down = widen(up, "float32"), widen(down, "float32")
     lower = np.linalg.cholesky((wide_down @ wide_down.T).astype(np.float64))
     values, vectors = np.linalg.eigh(lower.T @ (wide_up.T @ wide_up).astype(np.float64) @ lower)
     kept, roots = vectors[:, : -rank - 1 : -1], values[: -rank - 1 : -1] ** 0.25
@@ -63,8 +68,8 @@ def gram(up: np.ndarray, down: np.ndarray, rank: int) -> Factors:
 
 def householder(up: np.ndarray, down: np.ndarray, rank: int) -> Factors:
     """From QR of both factors."""
-    q_up, r_up = np.linalg.qr(up.astype(np.float32))
-    q_down, r_down = np.linalg.qr(down.T.astype(np.float32))
+    q_up, r_up = np.linalg.qr(widen(up, "float32"))
+    q_down, r_down = np.linalg.qr(widen(down, "float32").T)
     u, s, vt = np.linalg.svd(r_up @ r_down.T)
     roots = np.sqrt(s[:rank])
     return q_up @ (u[:, :rank] * roots), (vt[:rank] * roots[:, None]) @ q_down.T

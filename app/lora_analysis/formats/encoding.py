@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _LARGEST = {"F8_E4M3": 448.0, "F8_E5M2": 57344.0, "F16": 65504.0}
 _LARGEST_FLOAT32 = 3.4028234e38
-_BLOCK_VALUES = 1 << 15
+_BLOCK_VALUES = 1 << 16
 
 
 def encode(values: FloatArray, dtype: str, name: str) -> FloatArray:
