@@ -139,6 +139,24 @@ def test_a_fused_layer_meets_the_layers_of_a_split_adapter():
     assert layer.shape == (3 * 3072, 3072)
 
 
+def test_two_layers_of_one_spelling_are_compared_by_their_own_names(tmp_path):
+    """``lora_te_`` and ``lora_te1_`` are the same encoder to most loaders; a file with both keeps them apart."""
+    names = ("lora_te_x", "lora_te1_x")
+    both = [adapters.lora(10 * seed, names[0]) | adapters.lora(10 * seed + 1, names[1]) for seed in (1, 2)]
+    found = la.compare(files(tmp_path, *both))
+    assert [layer.names for layer in found.layers] == [(name, name) for name in names]
+    assert found.pairs[0].layers_compared == 2
+
+
+def test_two_layers_of_one_base_weight_are_both_counted():
+    """A file that spells one weight in two dialects: the second finds no counterpart and keeps its energy."""
+    twice = adapter_of(adapters.lora(1) | renamed(adapters.lora(2), MODULE, DOTTED))
+    found = la.compare([twice, adapter_of(adapters.lora(3))])
+    energy = sum(np.linalg.norm(la.materialise(layer)) ** 2 for layer in twice.layers.values())
+    assert found.norms[0] == pytest.approx(energy**0.5)
+    assert found.pairs[0].layers_compared == 1
+
+
 @pytest.mark.parametrize("kind", ["lora", "loha", "lokr", "full"])
 def test_some_rows_of_a_delta_are_those_rows(kind):
     [layer] = adapter_of(adapters.LINEAR_KINDS[kind](5)).layers.values()

@@ -158,6 +158,24 @@ def test_both_routes_give_the_same_components_and_signs(shape, monkeypatch):
     assert (fast.components[np.arange(5), largest] > 0).all()
 
 
+def test_the_total_is_that_of_every_component():
+    matrix = normal(4, 9, 14)
+    found = principal_components(matrix, 2)
+    scaled = preprocessing.StandardScaler().fit_transform(matrix.astype(np.float64))
+    everything = decomposition.PCA(svd_solver="full").fit(scaled)
+    assert found.total_variance == pytest.approx(everything.explained_variance_.sum())
+    shares = found.singular_values**2 / 8 / found.total_variance
+    np.testing.assert_allclose(shares, found.explained_variance_ratio)
+
+
+def test_a_column_that_varies_by_rounding_is_constant_as_in_scikit_learn():
+    matrix = np.array(normal(5, 5, 4), np.float64)
+    matrix[:, 1] = 1e8 + np.array([0, 1, 0, 1, 1]) * 1.5e-8
+    scaler = preprocessing.StandardScaler().fit(matrix)
+    assert scaler.scale_[1] == 1.0
+    assert standardised(matrix)[1] == 1
+
+
 # -- edges ---------------------------------------------------------------------------------------------
 
 

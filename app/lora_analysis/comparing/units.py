@@ -49,7 +49,7 @@ def units_of(adapters: Sequence[Adapter], family: str) -> tuple[Unit, ...]:
             for module, rows in _modules(spelled[name], parts[number].get(name), splits):
                 pieces = found.setdefault(module, [None] * len(adapters))
                 if pieces[number] is not None:  # two layers for one weight: the second is no one's counterpart
-                    pieces = found.setdefault(name, [None] * len(adapters))
+                    pieces = found.setdefault(f"{module} [{name}]", [None] * len(adapters))
                 pieces[number] = Piece(layer, rows)
     return tuple(Unit(module, tuple(pieces)) for module, pieces in found.items())
 

@@ -80,13 +80,18 @@ class BaseWeight(NamedTuple):
 def match_base_weights(layers: Mapping[str, Layer], tensors: Mapping[str, TensorInfo]) -> dict[str, BaseWeight]:
     """Layer name -> the checkpoint's weight, for every layer that finds one of its own size.
 
-    A language model's checkpoint may or may not start with ``model.``; both are tried.
+    A language model's checkpoint may or may not start with ``model.`` or ``transformer.``; both are tried.
     """
     weights = dict(_weights(tensors))
     found = {}
     for name, layer in layers.items():
         spelled = _spelled(name, _ADAPTER_PREFIXES)
-        for candidate in (spelled, spelled.removeprefix("model_"), f"model_{spelled}"):
+        for candidate in (
+            spelled,
+            spelled.removeprefix("model_"),
+            spelled.removeprefix("transformer_"),
+            f"model_{spelled}",
+        ):
             weight = weights.get(candidate)
             if weight is not None and _size(tensors, weight) == prod(layer.shape or (0,)):
                 found[name] = weight

@@ -9,9 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from ..adapter import Adapter, FloatArray, Layer, TensorSource
 from ..errors import FormatError, NonFiniteError, OptionError, ShapeError
-from ..formats.base_weights import BaseWeight, match_base_weights
+from ..formats.base_rows import Rows, match_base_rows
 from ..formats.container import open_source
 from ..linalg.against_base import BaseFigures, against_base
 from ..linalg.streams import map_layers
@@ -24,7 +26,7 @@ __all__ = ["BaseFigures", "beside_base"]
 class _Job(NamedTuple):
     spectrum: LayerSpectrum
     layer: Layer
-    weight: BaseWeight
+    rows: tuple[Rows, ...]
 
 
 def beside_base(
@@ -43,7 +45,7 @@ def beside_base(
     path = Path(checkpoint)
     with open_source(path, header_limit=_HEADER_LIMIT) as source:
         wanted = {layer.name: adapter.layers[layer.name] for layer in layers}
-        weights = match_base_weights(wanted, source.tensors)
+        weights = match_base_rows(wanted, source.tensors, adapter.base_model.family)
         if not weights:
             raise OptionError(
                 f"{path.name}: none of {len(wanted)} layers finds a weight of its name and size there, e.g. "
@@ -65,7 +67,7 @@ def beside_base(
     return tuple(made), tuple(skipped)
 
 
-def _is_ready(one: LayerSpectrum, layers: Mapping[str, Layer], weights: Mapping[str, BaseWeight]) -> bool:
+def _is_ready(one: LayerSpectrum, layers: Mapping[str, Layer], weights: Mapping[str, tuple[Rows, ...]]) -> bool:
     return one.name in weights and one.expert is None and layers[one.name].reshape is None
 
 
@@ -79,8 +81,7 @@ def _figures(source: TensorSource, job: _Job) -> BaseFigures | str:
 
 def _weight(source: TensorSource, job: _Job) -> FloatArray:
     """The base weight as ``(out, in * k)``, turned as the delta is."""
-    stored = source.array(job.weight.key)
-    rows = stored.shape[0] // job.weight.parts
-    part = stored[job.weight.part * rows : (job.weight.part + 1) * rows]
-    matrix = part.reshape(rows, -1)
+    stored = [source.array(key)[start:stop] for key, start, stop in job.rows]
+    matrices = [part.reshape(part.shape[0], -1) for part in stored]
+    matrix = matrices[0] if len(matrices) == 1 else np.concatenate(matrices)
     return matrix.T if job.layer.base_transposed else matrix
