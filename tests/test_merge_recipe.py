@@ -37,7 +37,7 @@ def metadata_of(path: Path) -> dict[str, Any]:
         {},
         {"rank": 2, "normalize": False},
         {"method": "dare_ties", "density": 0.3, "seed": 9, "rank": 4, "lambda_": 0.7},
-        {"method": "iso_c", "pico": True, "svc": True, "svc_floor": 0.2, "energy": 0.9, "dtype": "fp16"},
+        {"method": "iso_c", "beta": 0.5, "pico": True, "svc": True, "svc_floor": 0.2, "energy": 0.9, "dtype": "fp16"},
         {"method": "knots_ties", "threshold": "layer", "layer_weights": [None, {"*proj*": 0.5}], "metadata": "union"},
         {"size": 4500, "rank_for": None, "layer_weights": [[1.0] * 25 + [0.5], None], "metadata": "full"},
     ],

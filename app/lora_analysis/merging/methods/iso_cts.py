@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .method import Merged, Method, Request
+from ...errors import OptionError
+from .method import Merged, Method, Request, Settings
 from .scaling import at_scale
 
 
@@ -16,9 +17,15 @@ def _merge(request: Request) -> Merged:
     return Merged(at_scale(request, iso_cts(core_of(parts), request.settings["common"]), parts))
 
 
+def _check(settings: Settings) -> None:
+    if settings["svc"]:
+        raise OptionError("iso_cts makes all singular values equal, which leaves svc no directions to calibrate")
+
+
 METHOD = Method(
     "iso_cts",
     "equal singular values, with directions kept for each adapter alone (Iso-CTS)",
     _merge,
     parameters={"alpha": None, "common": 0.8},
+    check=_check,
 )
