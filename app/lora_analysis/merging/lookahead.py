@@ -25,7 +25,9 @@ class Lookahead(Mapping[str, "Decompositions"]):
     def __init__(self, adapter: Adapter, layers: Mapping[str, LayerPlan], run: Run) -> None:
         self._adapter = adapter
         self._run = run
-        self._names = {name: None for name, plan in layers.items() if plan.action == "truncate" and name in run.ahead}
+        self._names = {
+            name: plan.new_rank or 1 for name, plan in layers.items() if plan.action == "truncate" and name in run.ahead
+        }
 
     def __getitem__(self, name: str) -> Decompositions:
         if name not in self._names:
@@ -37,7 +39,7 @@ class Lookahead(Mapping[str, "Decompositions"]):
             summed = self._adapter.layers[name].update()
         if not isinstance(summed, LowRank) or summed.up.dtype != "float32":
             return (None,)
-        found = analyse_sum(summed, ranks)
+        found = analyse_sum(summed, ranks, self._names[name])
         gram = found.inner_products if len(numbers) > 1 else None
         self._run.observations[name] = Observation(numbers, gram, 0.0)
         self._run.ready[name] = summed
