@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
@@ -99,6 +101,10 @@ def merge(
         bool | None,
         typer.Option("--normalize/--no-normalize", help="Divide the weights by their sum. [default: yes]"),
     ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="CHECKPOINT", help="The base model of DoRA adapters.", show_default=False),
+    ] = None,
     metadata: Annotated[
         HeaderPolicy, typer.Option(help="Header: fresh, first, union (of tag counts), full (all headers).")
     ] = HeaderPolicy.FRESH,
@@ -164,8 +170,8 @@ def merge(
     if from_ is not None:
         if options != MergeOptions(words={}) or layer_weights or any(weight != 1 for _, weight in weighted):
             raise OptionError("--from repeats a merge as it was: it takes paths, -o, --force and --dry-run")
-        weighted, factors, options = _recipe(from_, [path for path, _ in weighted])
-    result = _run(weighted, factors, options, output, dry_run=dry_run, force=force, threads=threads)
+        weighted, factors, options, base = _recipe(from_, [path for path, _ in weighted], base)
+    result = _run(weighted, factors, options, output, base=base, dry_run=dry_run, force=force, threads=threads)
     if json:
         emit_json({"schema": SCHEMA, **result.to_dict(), "dry_run": dry_run})
     else:
@@ -192,17 +198,21 @@ def parse_weighted(argument: str) -> Weighted:
         return Weighted(argument, 1.0)
 
 
-def _recipe(merged: str, given: list[str]) -> tuple[list[Weighted], list[Any], MergeOptions]:
-    """Inputs, layer weights and options of the merge that made a file."""
+def _recipe(
+    merged: str, given: list[str], base: str | None
+) -> tuple[list[Weighted], list[Any], MergeOptions, str | None]:
+    """Inputs, layer weights, options and base checkpoint of the merge that made a file."""
     from ..formats import open_adapter
-    from ..merging.recipe import find_inputs, read_recipe
+    from ..merging.recipe import find_base, find_inputs, read_recipe
 
     with open_adapter(merged, lenient_metadata=True) as adapter:
         recipe = read_recipe(adapter)
     folders = dict.fromkeys((os.path.dirname(os.path.abspath(merged)), os.getcwd()))
     found = find_inputs(recipe, given, folders)
     weighted = [Weighted(os.fspath(path), weight) for path, weight in zip(found, recipe.weights, strict=True)]
-    return weighted, recipe.layer_weights, recipe.merge_options()
+    checkpoint = find_base(recipe, base, folders)
+    options = replace(recipe.merge_options(), base=recipe.base)
+    return weighted, recipe.layer_weights, options, None if checkpoint is None else os.fspath(checkpoint)
 
 
 def parse_layer_weights(arguments: list[str], count: int) -> list[str | None]:
@@ -237,18 +247,28 @@ def _run(
     options: MergeOptions,
     output: str | None,
     *,
+    base: str | None,
     dry_run: bool,
     force: bool,
     threads: int | None,
 ) -> MergePlan | MergeReport:
     """The plan, or what came of it."""
     from ..formats import open_adapter
+    from ..formats.container import open_source
     from ..merging.planning import plan_merge
+    from ..merging.with_base import HEADER_LIMIT, beside_base
     from ..merging.writing import check_merge_output, write_merge
 
     keep_freed_memory()
     with ExitStack() as stack:
         opened = [stack.enter_context(open_adapter(path)) for path, _ in weighted]
+        if base is not None:
+            source = stack.enter_context(closing(open_source(Path(base), header_limit=HEADER_LIMIT)))
+            opened, checkpoint = beside_base(opened, source)
+            record = checkpoint.record()
+            if options.base not in (None, record):
+                raise OptionError(f"{record.name} is not the checkpoint of the recipe: its weights have changed")
+            options = replace(options, base=record)
         weights = [weight for _, weight in weighted]
         with layers_bar("singular values") as progress:
             plan = plan_merge(

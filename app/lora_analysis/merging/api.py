@@ -5,18 +5,22 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..adapter import Adapter
+from ..errors import OptionError
 from ..failures import caught
 from ..formats import open_adapter
+from ..formats.container import open_source
 from ..json_ready import encodable, json_ready
-from .options import merge_options
+from .options import BaseRecord, merge_options
 from .plan import MergePlan
 from .planning import plan_merge as plan_with_options
-from .recipe import find_inputs, read_recipe
+from .recipe import find_base, find_inputs, read_recipe
+from .with_base import HEADER_LIMIT, beside_base
 from .writing import MergeReport, write_merge
 
 logger = logging.getLogger(__name__)
@@ -55,15 +59,18 @@ def merge(
     output: PathLike,
     *,
     layer_weights: Sequence[Any] | None = None,
+    base: PathLike | None = None,
+    expected_base: BaseRecord | None = None,
     overwrite: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
     **asked: Any,
 ) -> MergeReport:
-    """Write the weighted sum of files or folders: exact, or truncated as ``asked`` says.
+    """Write the merge of files or folders: their weighted sum, or what ``method=`` makes; exact, or as ``asked`` says.
 
-    ``asked`` as for :func:`plan_merge`. ``progress(bytes_written, bytes_in_all)``.
+    ``asked`` as for :func:`plan_merge`. ``base``: the checkpoint of DoRA inputs, ``expected_base`` what it was in a
+    recipe. ``progress(bytes_written, bytes_in_all)``.
 
     Raises: what ``open_adapter``, ``plan_merge`` and ``write_merge`` raise. In every case the inputs are as they were,
     and so is whatever was at ``output``.
@@ -71,6 +78,12 @@ def merge(
     options = merge_options(**asked)
     with ExitStack() as stack:
         adapters = [stack.enter_context(open_adapter(path, lenient_metadata=True)) for path in paths]
+        if base is not None:
+            source = stack.enter_context(closing(open_source(Path(base), header_limit=HEADER_LIMIT)))
+            adapters, opened = beside_base(adapters, source)
+            options = replace(options, base=opened.record(cancel))
+            if expected_base is not None and options.base != expected_base:
+                raise OptionError(f"{opened.name} is not the checkpoint of the recipe: its weights have changed")
         # Predictions are for people who look at a plan; the report measures.
         plan = plan_with_options(
             adapters, weights, options, layer_weights=layer_weights, predict=False, workers=workers, cancel=cancel
@@ -83,6 +96,7 @@ def repeat_merge(
     output: PathLike,
     paths: Sequence[PathLike] = (),
     *,
+    base: PathLike | None = None,
     overwrite: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -97,11 +111,12 @@ def repeat_merge(
     """
     with open_adapter(merged, lenient_metadata=True) as adapter:
         recipe = read_recipe(adapter)
-    beside = Path(merged).resolve().parent
-    found = find_inputs(recipe, paths, dict.fromkeys((beside, Path.cwd())), cancel=cancel)
+    folders = dict.fromkeys((Path(merged).resolve().parent, Path.cwd()))
+    found = find_inputs(recipe, paths, folders, cancel=cancel)
+    checkpoint = find_base(recipe, base, folders)
     return merge(
         found, recipe.weights, output,
-        layer_weights=recipe.layer_weights, overwrite=overwrite,
+        layer_weights=recipe.layer_weights, base=checkpoint, expected_base=recipe.base, overwrite=overwrite,
         workers=workers, progress=progress, cancel=cancel, **recipe.options,
     )  # fmt: skip
 

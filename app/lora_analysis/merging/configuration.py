@@ -31,6 +31,8 @@ def summed_config(inputs: Sequence[MergeInput], layers: Mapping[str, Sequence[Sh
     if any(other.get("lora_bias") is True for other in others):
         config["lora_bias"] = True
     # The sum starts from no initialisation, and its alphas are stated for the plain scale.
+    if "use_dora" in config:  # what was DoRA is a plain difference now
+        config["use_dora"] = False
     return config | {"use_rslora": False, "init_lora_weights": True, "inference_mode": True}
 
 

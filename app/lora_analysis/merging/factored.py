@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 from ..adapter import Layer, LowRank, Stacked
 from ..formats.spelling import Spelling, spelling_of
+from ..resizing.plan import rank_limit
 from .inputs import Share
 from .meeting import Home
 from .methods.method import Merged, Request, SizeRequest
 from .observations import Observation
 from .options import MergeOptions
 from .thresholds import Thresholds
+from .with_base import KIND
 
 if TYPE_CHECKING:
     from ..linalg.tasks import LayerTasks
@@ -95,6 +97,8 @@ def _rank(share: Share) -> int:
     """The rank of a share's factors. Nearly always the header says it; of other kinds the values are read."""
     from ..linalg.combine import factored_rank
 
+    if share.layer.kind == KIND:  # of full rank; only the base weight would say more
+        return rank_limit(share.layer)
     infos = share.infos()
     if infos.keys() <= _PLAIN_ROLES and "up" in infos and not share.layer.experts:
         return infos["down"].shape[0]

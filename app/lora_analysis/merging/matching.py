@@ -125,7 +125,7 @@ def _refuse_dora(inputs: Sequence[MergeInput]) -> None:
         if found and item.weight:
             raise OpaqueUpdateError(
                 f"{item.name}: {len(found)} layers are DoRA, e.g. {found[0]}; their norms belong to base + delta, so "
-                "a sum needs the base weights. Merge DoRA adapters into the checkpoint instead"
+                "a merge needs the base weights: name their checkpoint with --base"
             )
 
 

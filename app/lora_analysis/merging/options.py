@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import fsum, isfinite
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ..errors import OptionError
 from ..resizing.options import Budget, OutputDtype, ResizeOptions
@@ -20,6 +20,13 @@ _CANCELLED = 1e-12  # of the sum of magnitudes: 0.1 + 0.2 - 0.3 is 5e-17 in floa
 # Words of a resize that a merge understands: those that choose ranks.
 _RANK_WORDS = (*RULES, *BUDGETS, "conv_rank", "rank_for", "min_rank", "max_rank")
 _OWN = ("method", "normalize", "dtype", "metadata", "layer_weights", "allow_disjoint", "drop_unsupported")
+
+
+class BaseRecord(NamedTuple):
+    """A checkpoint: its name, and the SHA-256 of the weights that were used."""
+
+    name: str
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,7 @@ class MergeOptions:
     method: str = DEFAULT
     parameters: Mapping[str, Any] = field(default_factory=dict)
     metadata: MetadataPolicy = "fresh"
+    base: BaseRecord | None = None  # the checkpoint that made DoRA inputs differences, for the record
     words: Mapping[str, Any] = field(default_factory=dict)  # the ranks as they were asked for, for recipes
     settings: Settings = field(init=False, default_factory=dict)  # every parameter of the method
 
@@ -91,6 +99,8 @@ class MergeOptions:
         stated |= {"method": self.method, "normalize": self.normalizes, "dtype": self.dtype}
         if not self.is_plain_sum or self.settings["lambda"] != 1:
             stated["parameters"] = _with_a_say(self.settings)
+        if self.base is not None:
+            stated["base"] = self.base._asdict()
         if self.metadata != "fresh":
             stated["metadata"] = self.metadata
         return stated | ({"drop_unsupported": True} if self.drop_unsupported else {})

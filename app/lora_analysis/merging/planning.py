@@ -219,7 +219,7 @@ def _factored_plan(made: SummedLayer, candidate: Candidate, rank: int) -> LayerP
         tensors.append(TensorPlan(names.alpha, "F32", ()))
     return LayerPlan(
         layer.name,
-        made.kinds[0],
+        layer.kind,  # what it is now, whatever its parts were
         "cast" if rank == layer.rank else "truncate",
         layer.rank,
         rank,

@@ -18,7 +18,7 @@ from ..formats import open_adapter
 from ..formats.strict_json import dumps, loads
 from ..resizing.provenance import data_sha256
 from .inputs import MergeInput
-from .options import MergeOptions, merge_options
+from .options import BaseRecord, MergeOptions, merge_options
 
 RECIPE_KEY = "lora_analysis.recipe"
 _FORMAT = 1
@@ -42,6 +42,7 @@ class Recipe:
     version: str  # of this program
     options: Mapping[str, Any]  # keywords of ``merge_options``
     inputs: tuple[Ingredient, ...]
+    base: BaseRecord | None = None  # the checkpoint for DoRA inputs
 
     def merge_options(self) -> MergeOptions:
         """Raises: OptionError where the options are not (or no longer) known."""
@@ -66,7 +67,8 @@ def recipe_text(inputs: Sequence[MergeInput], options: MergeOptions, digests: Se
         | ({} if item.layer_weights is None else {"layer_weights": item.layer_weights.to_json()})
         for item, digest in zip(inputs, digests, strict=True)
     ]
-    return dumps({"format": _FORMAT, "version": __version__, "options": keywords, "inputs": listed})
+    base = {} if options.base is None else {"base": options.base._asdict()}
+    return dumps({"format": _FORMAT, "version": __version__, "options": keywords, **base, "inputs": listed})
 
 
 def read_recipe(adapter: Adapter) -> Recipe:
@@ -83,7 +85,9 @@ def read_recipe(adapter: Adapter) -> Recipe:
             for one in document["inputs"]
         )
         options = {str(key): value for key, value in document["options"].items()}
-        return Recipe(str(document["version"]), options, inputs)
+        base = document.get("base")
+        record = None if base is None else BaseRecord(str(base["name"]), _digest(base["sha256"]))
+        return Recipe(str(document["version"]), options, inputs, record)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, LoraAnalysisError):
             raise
@@ -123,6 +127,24 @@ def find_inputs(
             problems.append(f"{one.name} is missing (SHA-256 {one.sha256[:12]}...)")
     if problems:
         raise OptionError("; ".join(problems) + "; name the files, or put them beside the merged one")
+    return found
+
+
+def find_base(
+    recipe: Recipe, given: str | os.PathLike[str] | None, folders: Iterable[str | os.PathLike[str]]
+) -> Path | None:
+    """The checkpoint of a recipe: as given, else by its name in ``folders``; None where there was none.
+
+    Raises: OptionError where it is missing. Whether it is the same shows when its weights are read.
+    """
+    if recipe.base is None:
+        return None
+    name = recipe.base.name
+    places = [] if given is None else [Path(given)]
+    places += [Path(folder) / name for folder in folders if _is_plain(name)]
+    found = next((place for place in places if place.exists()), None)
+    if found is None:
+        raise OptionError(f"the base checkpoint {name} is missing; name it with --base")
     return found
 
 

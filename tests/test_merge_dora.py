@@ -1,0 +1,133 @@
+"""DoRA inputs beside their base checkpoint: merged as the differences they make."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import adapters
+import lora_analysis as la
+import merge_oracle as oracle
+from adapters import CONV, IN, KERNEL, MODULE, OUT, normal, save
+from command import lora
+from lora_analysis.errors import OpaqueUpdateError, OptionError
+from test_merge_methods import assert_close
+
+BASE = {
+    "unet.down_blocks.0.attentions.0.proj_in.weight": normal(50, OUT, IN),
+    "unet.down_blocks.0.resnets.0.conv1.weight": normal(51, OUT, IN, *KERNEL),
+}
+
+
+def dora(axis: str) -> adapters.Arrays:
+    shapes = {"out": ((OUT, 1), (OUT, 1, 1, 1)), "in": ((1, IN), (1, IN, 1, 1))}[axis]
+    made = adapters.lora(1) | adapters.conv_lora(2)
+    return made | {
+        f"{name}.dora_scale": np.abs(normal(i, *shape)) + 0.5
+        for i, (name, shape) in enumerate(zip((MODULE, CONV), shapes, strict=True))
+    }
+
+
+def difference(base: np.ndarray, delta: np.ndarray, magnitude: np.ndarray, axis: str) -> np.ndarray:
+    """One row, or one input column, at a time."""
+    base, changed = base.astype(float), base.astype(float) + delta
+    made = np.zeros_like(changed)
+    for i, trained in enumerate(magnitude.ravel().astype(float)):
+        place = (i,) if axis == "out" else (slice(None), i)
+        made[place] = trained * changed[place] / np.sqrt(np.sum(changed[place] ** 2)) - base[place]
+    return made
+
+
+def plain_delta(arrays: adapters.Arrays, name: str) -> np.ndarray:
+    down, up = (arrays[f"{name}.lora_{side}.weight"].astype(float) for side in ("down", "up"))
+    scale = float(arrays[f"{name}.alpha"]) / len(down)
+    return scale * np.tensordot(up.reshape(len(up), -1), down, axes=(1, 0))
+
+
+@pytest.mark.parametrize("axis", ["out", "in"])
+def test_dora_is_merged_as_the_difference_it_makes(axis: str, tmp_path: Path) -> None:
+    arrays, other = dora(axis), adapters.lora(7)
+    paths = [save(tmp_path / "dora.safetensors", arrays), save(tmp_path / "plain.safetensors", other)]
+    base = save(tmp_path / "base.safetensors", BASE)
+    la.merge(paths, [0.7, 0.4], tmp_path / "out.safetensors", base=base, normalize=False)
+    with la.open(tmp_path / "out.safetensors") as made:
+        assert not any(layer.magnitude_axis for layer in made.layers.values())
+        for (name, weight), second in zip(zip((MODULE, CONV), BASE.values(), strict=True), (other, None), strict=True):
+            wanted = 0.7 * difference(weight, plain_delta(arrays, name), arrays[f"{name}.dora_scale"], axis)
+            if second is not None:
+                wanted = wanted + 0.4 * plain_delta(second, name)
+            assert_close(la.materialise(made.layers[name]), wanted)
+
+
+def test_methods_and_ranks_go_with_dora(tmp_path: Path) -> None:
+    arrays, other = dora("out"), adapters.lora(7)
+    paths = [save(tmp_path / "dora.safetensors", arrays), save(tmp_path / "plain.safetensors", other)]
+    base = save(tmp_path / "base.safetensors", BASE)
+    ran = lora("merge", *paths, "-o", tmp_path / "out.safetensors", "--base", base, "--method", "tsv", "--rank", 4)
+    assert ran.code == 0, ran.err
+    first = difference(BASE["unet.down_blocks.0.attentions.0.proj_in.weight"], plain_delta(arrays, MODULE),
+                       arrays[f"{MODULE}.dora_scale"], "out")  # fmt: skip
+    wanted = oracle.truncated(oracle.tsv([first, plain_delta(other, MODULE)], [0.5, 0.5]), 4)
+    with la.open(tmp_path / "out.safetensors") as made:
+        assert_close(la.materialise(made.layers[MODULE]), wanted, 1e-5)
+
+
+def test_a_recipe_with_a_base_is_repeated_and_notices_another_base(tmp_path: Path) -> None:
+    path = save(tmp_path / "dora.safetensors", dora("out"))
+    base = save(tmp_path / "base.safetensors", BASE)
+    la.merge([path], None, tmp_path / "out.safetensors", base=base, rank=3)
+    la.repeat_merge(tmp_path / "out.safetensors", tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "out.safetensors").read_bytes()
+    ran = lora("merge", "--from", tmp_path / "out.safetensors", "-o", tmp_path / "cli.safetensors")
+    assert ran.code == 0, ran.err
+    assert (tmp_path / "cli.safetensors").read_bytes() == (tmp_path / "out.safetensors").read_bytes()
+    base.unlink()
+    with pytest.raises(OptionError, match=r"base checkpoint base\.safetensors is missing"):
+        la.repeat_merge(tmp_path / "out.safetensors", tmp_path / "x.safetensors")
+    save(tmp_path / "base.safetensors", {name: array + 1 for name, array in BASE.items()})
+    with pytest.raises(OptionError, match="weights have changed"):
+        la.repeat_merge(tmp_path / "out.safetensors", tmp_path / "x.safetensors")
+
+
+def test_without_a_base_dora_is_refused_with_the_reason(tmp_path: Path) -> None:
+    path = save(tmp_path / "dora.safetensors", dora("out"))
+    with pytest.raises(OpaqueUpdateError, match="--base"):
+        la.merge([path], None, tmp_path / "out.safetensors")
+
+
+def test_a_base_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    path, plain = save(tmp_path / "dora.safetensors", dora("out")), save(tmp_path / "p.safetensors", adapters.lora(1))
+    base = save(tmp_path / "base.safetensors", {"unet.other.weight": normal(1, OUT, IN)})
+    with pytest.raises(OptionError, match="find no weight"):
+        la.merge([path], None, tmp_path / "out.safetensors", base=base)
+    with pytest.raises(OptionError, match="none of the inputs"):
+        la.merge([plain], None, tmp_path / "out.safetensors", base=base)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.timeout(300)
+def test_peft_merges_dora_to_the_same_weights(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="the peer needs torch: pip install torch==2.13.0")
+    peft = pytest.importorskip("peft")
+    from test_peers import Toy
+
+    torch.manual_seed(0)
+    model = peft.get_peft_model(Toy(), peft.LoraConfig(r=3, lora_alpha=6, target_modules=["first"], use_dora=True))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.normal_(std=0.3)
+            if "magnitude" in name:
+                parameter.abs_().add_(0.5)
+    before = model.base_model.model.first.base_layer.weight.detach().double().numpy().copy()
+    model.save_pretrained(tmp_path / "dora")
+    base = save(tmp_path / "base.safetensors", {"first.weight": before.astype(np.float32)})
+    la.merge([tmp_path / "dora"], None, tmp_path / "out", base=base)
+    assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["use_dora"] is False
+    after = model.merge_and_unload().first.weight.detach().double().numpy()
+    with la.open(tmp_path / "out") as made:
+        (layer,) = made.layers.values()
+        assert_close(la.materialise(layer), after - before, 1e-5)
