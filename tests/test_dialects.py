@@ -43,6 +43,18 @@ DIALECT_CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("diffusers", factors("transformer.transformer_blocks.0.attn.to_q", *PEFT), {}),
     ("diffusers", factors("unet.mid_block.attentions.0.proj_in", ".lora.down.weight", ".lora.up.weight"), {}),
     ("diffusers", factors("transformer_blocks.0.attn.to_q", *LORA), {}),
+    (
+        "diffusers-legacy",
+        factors("text_encoder.text_model.encoder.layers.0.self_attn.to_q", "_lora.down.weight", "_lora.up.weight"),
+        {},
+    ),
+    ("kohya", factors("lora_unet_x", ".lora_down", ".lora_up"), {}),
+    (
+        "diffusers",
+        {**factors("unet.x.to_q", ".lora.down.weight", ".lora.up.weight"), "unet.x.to_q.lora.alpha": np.float32(1)},
+        {},
+    ),
+    ("native", factors("lora_te.model.language_model.layers.0.self_attn.q_proj", *PEFT), {}),
     ("diffusers-legacy", factors("mid_block.attn1.processor.to_q", "_lora.down.weight", "_lora.up.weight"), {}),
     ("comfyui", factors("diffusion_model.double_blocks.0.img_attn.qkv", *PEFT), {}),
     ("comfyui", factors("text_encoders.clip_l.transformer.text_model.encoder.layers.0.mlp.fc1", *LORA), {}),
@@ -214,3 +226,43 @@ def test_a_broken_module_is_a_finding_and_its_tensors_are_kept(code: str, arrays
     assert "lora_unet_good" in adapter.layers
     used = [key for layer in adapter.layers.values() for key in layer.keys.values()]
     assert sorted([*used, *(extra.key for extra in adapter.extras)]) == sorted({**arrays, **good})
+
+
+RESHAPED = {**factors("diffusion_model.img_in", *PEFT), **factors("diffusion_model.txt_in", *PEFT)}
+
+
+def test_the_shape_a_base_is_padded_to_is_read() -> None:
+    adapter = adapter_of({**RESHAPED, "diffusion_model.img_in.reshape_weight": np.array([7, 9])})
+    assert [layer.reshape for layer in adapter.layers.values()] == [(7, 9), None]
+
+
+@pytest.mark.parametrize(
+    "values", [[np.nan, 4.0], [np.inf, 4.0], [-1.0, 4.0], [[4.0, 4.0]], [], [4.0] * 100], ids=lambda v: str(v)[:16]
+)
+def test_a_shape_that_is_none_breaks_its_own_layer_only(values: list[Any]) -> None:
+    adapter = adapter_of({**RESHAPED, "diffusion_model.img_in.reshape_weight": np.array(values, np.float32)})
+    assert list(adapter.layers) == ["diffusion_model.txt_in"]
+    assert [finding.code for finding in adapter.findings] == ["shape-mismatch"]
+    assert {extra.category for extra in adapter.extras} == {"broken"}
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        {"hra_u": (4096, 8)},
+        {"bone_block": (64, 4096)},
+        {"miss_block": (64, 4096)},
+        {"c3a_kernel": (64, 64, 64)},
+        {"delora_A": (8, 4096), "delora_B": (4096, 8), "delora_lambda": (1,)},
+    ],
+    ids=lambda shapes: next(iter(shapes)),
+)
+def test_parameters_of_further_methods_tell_the_widths_of_the_base(shapes: dict[str, tuple[int, ...]]) -> None:
+    arrays = {
+        f"{P}odel.layers.{index}.self_attn.q_proj.{name}": np.ones(shape, np.float16)
+        for index in range(32)
+        for name, shape in shapes.items()
+    }
+    adapter = adapter_of(arrays)
+    assert adapter.base_model.family == "llama", adapter.base_model.evidence
+    assert all(layer.opaque for layer in adapter.layers.values())

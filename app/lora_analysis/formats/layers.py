@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from math import prod
+from math import isfinite, prod
 from typing import NamedTuple
 
 from ..adapter import Extra, Finding, Layer, TensorSource, Vector
 from ..errors import LoraAnalysisError, MissingFactorError, ShapeError
 from .components import component_of
 from .dora import load_magnitude, magnitude_axis
+from .dtypes import MAX_DIMENSIONS
 from .extras import classify_extra
 from .families import ModuleShape
 from .keys import CONTROLNET_MARKER, KeyMap
@@ -68,13 +69,14 @@ def assemble(keys: KeyMap, source: TensorSource, stated: StatedScales, *, is_pef
 def _add_module(made: Assembly, group: Group, stated: StatedScales, scalars: Mapping[str, float]) -> None:
     try:
         form = _form_of(made, group, stated, scalars)
+        if form is None:
+            _carry_leftovers(made, group)
+            return
+        layer = _layer(group, form)
     except LoraAnalysisError as error:
         _carry_broken(made, group, error)
         return
-    if form is None:
-        _carry_leftovers(made, group)
-        return
-    made.layers[group.name] = _layer(group, form)
+    made.layers[group.name] = layer
     made.shapes[group.name] = form.module_shape
     if form.is_remarkable:
         made.findings.extend(_remarks(group, form.described, form.scale, stated))
@@ -171,8 +173,19 @@ def _bias_role(group: Group, described: Described) -> str | None:
 
 
 def _reshape(group: Group) -> tuple[int, ...]:
-    """ComfyUI's ``.reshape_weight``: the base is zero-padded to this shape before the delta is added."""
-    return tuple(int(size) for size in group.array("reshape").reshape(-1).tolist())
+    """ComfyUI's ``.reshape_weight``: the base is zero-padded to this shape before the delta is added.
+
+    Raises: ShapeError where it is no list of sizes.
+    """
+    info = group.info("reshape")
+    if len(info.shape) != 1 or not 0 < info.shape[0] <= MAX_DIMENSIONS:
+        raise ShapeError(
+            f"{group.name}: reshape_weight has the shape {list(info.shape)}; expected a short list of sizes"
+        )
+    sizes = group.array("reshape").tolist()
+    if not all(isinstance(size, (int, float)) and isfinite(size) and size >= 0 for size in sizes):
+        raise ShapeError(f"{group.name}: reshape_weight holds {sizes}; expected sizes")
+    return tuple(int(size) for size in sizes)
 
 
 def _load_bias(group: Group, role: str, scale: float) -> Vector:

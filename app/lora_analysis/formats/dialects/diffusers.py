@@ -28,7 +28,7 @@ _BARE = (
 
 
 def _speaks_legacy(view: KeyView) -> bool:
-    return any(".processor." in module for module in view.modules) and view.any_key("_lora.down.weight")
+    return view.any_key("_lora.down.weight")  # a text encoder's modules have no processor: "self_attn.to_q_lora"
 
 
 def _speaks(view: KeyView) -> bool:

@@ -9,7 +9,7 @@ from .view import Dialect, KeyView
 # How Hugging Face's transformers count layers. Image and video models say "blocks", or "layers" alone; a pipeline's
 # text encoder has the component's name in front, and is diffusers'.
 _TRANSFORMERS = re.compile(
-    r"(?!text_encoder)(?:h|(?:.*\.)?(?:(?:encoder|decoder)\.(?:layers?|block|albert_layer_groups)|transformer\.(?:h|layer)"
+    r"(?!text_encoder|lora_te)(?:h|(?:.*\.)?(?:(?:encoder|decoder)\.(?:layers?|block|albert_layer_groups)|transformer\.(?:h|layer)"
     r"|(?:model|language_model|gpt_neox|backbone)\.layers))\.\d+\."
 )
 

@@ -35,6 +35,8 @@ KINDS: tuple[Kind, ...] = (
 # Roles that accompany any kind.
 SHARED_TAILS: Mapping[str, str] = {
     ".alpha": "alpha",
+    ".lora.alpha": "alpha",
+    ".lora_linear_layer.alpha": "alpha",
     ".dora_scale": "dora",
     ".lora_magnitude_vector": "magnitude",
     ".lora_magnitude_vector.weight": "magnitude",

@@ -28,6 +28,8 @@ _TAILS = {
     ".lora_B.weight": "up",
     ".lora_B.bias": "up_bias",
     ".lora_up.bias": "up_bias",
+    ".lora_down": "down",
+    ".lora_up": "up",
     ".lora_A": "down",
     ".lora_B": "up",
     ".lora.down.weight": "down",
