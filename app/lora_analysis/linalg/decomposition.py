@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import copysign
+from typing import TypeAlias
 
 import numpy as np
 
@@ -40,6 +41,9 @@ class Decomposition:
         up = widen(update.up, "float32") @ self.left[:, :rank]
         down = self.right[:rank] @ widen(update.down, "float32")
         return LowRank(up, down, 1.0, update.kernel)
+
+
+Decompositions: TypeAlias = tuple[Decomposition | None, ...]  # one per matrix of a layer; None: another route's
 
 
 def decompose(update: LowRank, rank: int | None = None) -> Decomposition | None:

@@ -15,7 +15,7 @@ from .observations import Observation
 from .storage import naming
 
 if TYPE_CHECKING:
-    from ..resizing.calculation import Decompositions
+    from ..linalg.decomposition import Decompositions
     from .factored import Run
 
 

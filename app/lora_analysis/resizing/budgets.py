@@ -11,7 +11,7 @@ from ..errors import OptionError
 from ..formats.dtypes import BITS
 from ..formats.spelling import KEPT_ROLES
 from ..linalg.budget import Bidder, RankBounds, ranks_within_cost, ranks_within_error
-from .candidate import Candidate
+from .candidate import Candidate, values_per_rank
 from .options import ResizeOptions
 
 if TYPE_CHECKING:
@@ -78,12 +78,6 @@ def _by_bytes(candidate: Candidate) -> Bidder:
         count * BITS[dtype] for count, dtype in zip(values_per_rank(candidate), candidate.dtypes, strict=True)
     )  # fmt: skip
     return Bidder(candidate.spectrum, bits / 8)
-
-
-def values_per_rank(candidate: Candidate) -> tuple[int, int]:
-    """Stored values that one rank costs in down and in up."""
-    down, up = candidate.spelling.shapes(candidate.layer.shape or (), 1)
-    return prod(down), prod(up)
 
 
 def _other_tensors(adapter: Adapter, candidates: Iterable[Candidate]) -> Iterable[TensorInfo]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import copysign, sqrt
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,12 +12,10 @@ from ..adapter import FloatArray, Layer, LowRank, Stacked, Update
 from ..errors import LoraAnalysisError
 from ..formats.encoding import encode
 from ..linalg import products, svd
-from ..linalg.decomposition import Decomposition, decompose
+from ..linalg.decomposition import Decomposition, Decompositions, decompose
 from ..linalg.floats import Float64Array, Precision, widen
 from .plan import LayerPlan
 from .rounding import Loss, distance
-
-Decompositions: TypeAlias = tuple[Decomposition | None, ...]  # one per matrix of the layer
 
 
 class Analysis(NamedTuple):

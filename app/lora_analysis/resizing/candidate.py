@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 from ..adapter import Layer
 from ..formats.spelling import Spelling
 
 if TYPE_CHECKING:
+    from ..linalg.decomposition import Decompositions
     from ..linalg.floats import Float64Array
     from .base_norms import BaseNorms
-    from .calculation import Decompositions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,3 +33,9 @@ def shares_one_rank(candidate: Candidate) -> bool:
     mlx-lm builds every layer from one ``rank``, and PEFT gives all parameters of a module's experts the config's.
     """
     return candidate.spelling.orientation in ("mlx", "mlx-experts", "parameter-experts")
+
+
+def values_per_rank(candidate: Candidate) -> tuple[int, int]:
+    """Stored values that one rank costs in down and in up."""
+    down, up = candidate.spelling.shapes(candidate.layer.shape or (), 1)
+    return prod(down), prod(up)

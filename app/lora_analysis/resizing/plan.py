@@ -17,7 +17,7 @@ from .options import ResizeOptions
 
 if TYPE_CHECKING:
     from ..formats.spelling import Spelling
-    from .calculation import Decompositions
+    from ..linalg.decomposition import Decompositions
 
 Action = Literal["truncate", "cut", "pad", "cast", "keep"]
 

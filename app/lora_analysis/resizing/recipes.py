@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import OptionError
-from .candidate import Candidate
+from .candidate import Candidate, values_per_rank
 
 if TYPE_CHECKING:
     from ..linalg.floats import Float64Array
@@ -54,8 +54,6 @@ class Recipe:
 
     def scored(self, candidate: Candidate) -> Float64Array:
         """``10 ** score`` of every component, largest first."""
-        from .budgets import values_per_rank
-
         values = candidate.spectrum
         assert values is not None  # a recipe asks for every spectrum first
         if not np.any(values):
