@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # type checkers and editors see ordinary imports
     from . import plots as plot  # noqa: F401  a public name of the package
     from .adapter import Adapter as Adapter
     from .adapter import Layer as Layer
+    from .baking.api import bake as bake
     from .comparing.calculation import compare as compare
     from .comparing.values import Comparison as Comparison
     from .converting.api import convert as convert
@@ -50,6 +51,7 @@ _HOME: dict[str, tuple[str, str | None]] = {
     "LoraResizer": ("resizer", "LoraResizer"),
     "LoraVisualizer": ("visualizer", "LoraVisualizer"),
     "Spectrum": ("spectra.values", "Spectrum"),
+    "bake": ("baking.api", "bake"),  # no module has this name: importing it would hide the function
     "compare": ("comparing.calculation", "compare"),  # no module has this name: importing it would hide the function
     "convert": ("converting.api", "convert"),  # no module has this name: importing it would hide the function
     "inspect": ("metadata", "inspect"),

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from ..errors import LoraAnalysisError
+from .bake import bake
 from .check import check
 from .compare import compare
 from .convert import convert
@@ -68,7 +69,7 @@ def build_app() -> typer.Typer:
     app.callback(help=_HELP)(_root)
     for command in (
         *(inspect, check, spectrum, pca, compare, plot, report),
-        *(resize, merge, convert, serve, demo, doctor, version),
+        *(resize, merge, convert, bake, serve, demo, doctor, version),
     ):
         app.command()(command)
     return app

@@ -123,7 +123,7 @@ def write_adapter(
         return write_weights(place.weights)
     document = dumps(dict(config or {}), indent=2).encode() + b"\n"
     if place.is_new_folder:
-        with _new_folder(place.target) as folder:
+        with new_folder(place.target) as folder:
             written = _write_pair(folder / place.weights.name, folder / CONFIG_NAME, document, write_weights)
         return replace(written, path=os.fspath(place.weights))
     return _write_pair(place.weights, place.config, document, write_weights, overwrite=overwrite)
@@ -143,7 +143,7 @@ def _write_pair(
 
 
 @contextmanager
-def _new_folder(target: Path) -> Iterator[Path]:
+def new_folder(target: Path) -> Iterator[Path]:
     """A folder beside ``target`` that takes its name when the block ends, and vanishes if the block fails."""
     path = os.path.normpath(target)
     building = Path(temporary_folder_beside(path))

@@ -1,8 +1,8 @@
 """Which weight of a checkpoint an adapter's layer was made for, by name.
 
-Both names are brought to one spelling: prefixes of tools and containers removed, dots as underscores. A layer
-finds its weight where the checkpoint uses the adapter's own module names (kohya SDXL and an SDXL checkpoint,
-BFL or ComfyUI names and the original Flux file, PEFT and the Hugging Face model, diffusers and its component).
+Where the base model has a module table, both names are looked up there: an adapter with diffusers' names finds its
+weights in an original checkpoint, and parts of a fused weight find their rows. Other names are brought to one
+spelling: prefixes of tools and containers removed, dots as underscores.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from math import prod
 from typing import NamedTuple
 
 from ..adapter import Layer, TensorInfo
+from .architectures import fused_in
 
 _ENDING = ".weight"
 # Longest first. Text encoders keep a mark, for a pipeline can hold several with the same names.
@@ -77,11 +78,47 @@ class BaseWeight(NamedTuple):
     parts: int = 1
 
 
-def match_base_weights(layers: Mapping[str, Layer], tensors: Mapping[str, TensorInfo]) -> dict[str, BaseWeight]:
+def match_base_weights(
+    layers: Mapping[str, Layer], tensors: Mapping[str, TensorInfo], family: str | None = None
+) -> dict[str, BaseWeight]:
     """Layer name -> the checkpoint's weight, for every layer that finds one of its own size.
 
-    A language model's checkpoint may or may not start with ``model.`` or ``transformer.``; both are tried.
+    ``family``: the base model, whose module table is asked too. A language model's checkpoint may or may not start
+    with ``model.`` or ``transformer.``; both are tried.
     """
+    spelled = _by_spelling(layers, tensors)
+    if family is None or len(spelled) == len(layers):
+        return spelled
+    by_table = _by_table({name: layer for name, layer in layers.items() if name not in spelled}, tensors, family)
+    return {name: found for name in layers if (found := spelled.get(name) or by_table.get(name))}
+
+
+def _by_table(layers: Mapping[str, Layer], tensors: Mapping[str, TensorInfo], family: str) -> dict[str, BaseWeight]:
+    """Weights that the module table of the base model knows by another name, whole or as an equal part of one."""
+    known: dict[tuple[str, ...], BaseWeight] = {}
+    for key in tensors:
+        held = fused_in(weight_module(key), family) if key.endswith("weight") else None
+        if held is None:
+            continue
+        known[held.modules] = BaseWeight(key)
+        if len(set(held.shares)) == 1 and len(held.modules) > 1:
+            for part, module in enumerate(held.modules):
+                known.setdefault((module,), BaseWeight(key, part, len(held.modules)))
+    found = {}
+    for name, layer in layers.items():
+        held = fused_in(name, family)
+        weight = known.get(held.modules) if held is not None else None
+        if weight is not None and _size(tensors, weight) == prod(layer.shape or (0,)):
+            found[name] = weight
+    return found
+
+
+def weight_module(key: str) -> str:
+    """The module of a checkpoint's weight; OpenCLIP's fused projections are a parameter of their own."""
+    return key.removesuffix("_weight" if key.endswith("in_proj_weight") else _ENDING)
+
+
+def _by_spelling(layers: Mapping[str, Layer], tensors: Mapping[str, TensorInfo]) -> dict[str, BaseWeight]:
     weights = dict(_weights(tensors))
     found = {}
     for name, layer in layers.items():

@@ -41,6 +41,7 @@ def base_norms(
     checkpoint: str | os.PathLike[str],
     layers: Mapping[str, Layer],
     *,
+    family: str | None = None,
     workers: int | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> dict[str, BaseNorms]:
@@ -51,7 +52,7 @@ def base_norms(
     """
     path = Path(checkpoint)
     with open_source(path, header_limit=100_000_000) as source:
-        weights = match_base_weights(layers, source.tensors)
+        weights = match_base_weights(layers, source.tensors, family)
         missing = [name for name in layers if name not in weights]
         if missing:
             raise OptionError(

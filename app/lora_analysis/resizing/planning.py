@@ -48,7 +48,7 @@ def plan_resize(
     if predict or not options.is_fixed:
         candidates = _analysed(candidates, workers, progress, cancel)
     if options.base is not None:
-        candidates = _beside_base(candidates, options.base, workers, cancel)
+        candidates = _beside_base(adapter, candidates, options.base, workers, cancel)
     making = _Making(adapter, options, scales_of(adapter), candidates, skipped)
     ranks = _ranks(making)
     if options.method == "pad_truncate" and predict:
@@ -57,12 +57,12 @@ def plan_resize(
 
 
 def _beside_base(
-    candidates: list[Candidate], checkpoint: str, workers: int | None, cancel: Cancel | None
+    adapter: Adapter, candidates: list[Candidate], checkpoint: str, workers: int | None, cancel: Cancel | None
 ) -> list[Candidate]:
     from .base_norms import base_norms
 
     layers = {candidate.layer.name: candidate.layer for candidate in candidates}
-    norms = base_norms(checkpoint, layers, workers=workers, cancel=cancel)
+    norms = base_norms(checkpoint, layers, family=adapter.base_model.family, workers=workers, cancel=cancel)
     return [replace(candidate, base_norms=norms[candidate.layer.name]) for candidate in candidates]
 
 

@@ -1,0 +1,1 @@
+"""Checkpoints and adapters: adding deltas to base weights, and finding the adapter between two checkpoints."""
