@@ -41,8 +41,6 @@ LLAMA_PAIR = tuple(
 CASES: tuple[tuple[tuple[FullSize, ...], str], ...] = (
     (SDXL_PAIR, ""),
     (SDXL_PAIR, "--rank 128"),
-    (SDXL_PAIR, "--method tsv --rank 128"),
-    (SDXL_PAIR, "--method knots_ties --rank 128"),
     (LLAMA_PAIR, "--method svd --rank 16"),
     (LLAMA_PAIR, "--method karcher"),
     (LLAMA_PAIR, "--method tsv"),
@@ -50,8 +48,6 @@ CASES: tuple[tuple[tuple[FullSize, ...], str], ...] = (
     (LLAMA_PAIR, "--method knots_ties"),
     (LLAMA_PAIR, "--method core_ties"),
     (LLAMA_PAIR, "--method ctm --rank 16"),
-    (LLAMA_PAIR, "--method dare_ties --rank 16"),
-    (LLAMA_PAIR, "--method ties --threshold layer --rank 16"),
 )
 
 
