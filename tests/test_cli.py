@@ -8,6 +8,7 @@ import re
 import shutil
 import struct
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
@@ -375,6 +376,14 @@ def test_while_no_worker_has_begun_this_process_does_the_work() -> None:
     done: list[int] = []
     assert list(_in_order(waiting, lambda index: done.append(index) or index)) == [0, 1, -2, 3]  # type: ignore[func-returns-value]
     assert done == [0, 1, 3]
+
+
+def test_where_the_workers_are_gone_this_process_does_the_rest() -> None:
+    broken: list[Future[int]] = [Future() for _ in range(3)]
+    for future in broken:
+        assert future.set_running_or_notify_cancel()
+        future.set_exception(BrokenProcessPool())
+    assert list(_in_order(broken, lambda index: index)) == [0, 1, 2]
 
 
 def test_what_a_worker_raises_is_raised_here() -> None:

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import LoraAnalysisError
@@ -129,7 +130,17 @@ def _in_order(futures: Sequence[Future[T]], do: Callable[[int], T]) -> Iterator[
             if futures[next_own].cancel():
                 own[next_own] = do(next_own)
             next_own += 1
-        yield own.pop(index) if index in own else future.result()
+        yield own.pop(index) if index in own else _result(future, partial(do, index))
+
+
+def _result(future: Future[T], instead: Callable[[], T]) -> T:
+    """What the workers made. Where they cannot start, or one was killed, this process does it."""
+    from concurrent.futures.process import BrokenProcessPool
+
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return instead()
 
 
 def _start_worker() -> None:
