@@ -419,6 +419,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/plans/convert": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Plan Convert
+         * @description What a conversion to another dialect would write, and what it cannot express. Nothing is written.
+         */
+        post: operations["plans_plan_convert"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/figures/{figure}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Figure
+         * @description A figure as ``lora plot`` draws it, to download. 501 without the extra ``plot``.
+         */
+        get: operations["plans_figure"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/jobs": {
         parameters: {
             query?: never;
@@ -711,6 +751,125 @@ export interface components {
             skipped: {
                 [key: string]: unknown;
             }[];
+        };
+        /**
+         * ConvertJobRequest
+         * @description Write the same deltas under another dialect's names; without ``output`` a free name is made from the input's.
+         */
+        ConvertJobRequest: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "convert";
+            /** Adapter */
+            adapter: string;
+            options: components["schemas"]["ConvertOptions"];
+            /** Output */
+            output?: string | null;
+        };
+        /**
+         * ConvertOptions
+         * @description The dialect to write, and how; docs/convert.md explains each.
+         */
+        ConvertOptions: {
+            /**
+             * To
+             * @enum {string}
+             */
+            to: "kohya" | "peft" | "diffusers" | "comfyui";
+            /**
+             * Rank
+             * @description Of layers that become LoRA from another kind; else exact.
+             */
+            rank?: number | null;
+            /**
+             * Plain
+             * @default false
+             */
+            plain: boolean;
+            /** Uniform Rank */
+            uniform_rank?: number | null;
+            /**
+             * Bake Scale
+             * @default false
+             */
+            bake_scale: boolean;
+            /**
+             * Dtype
+             * @default keep
+             * @enum {string}
+             */
+            dtype: "keep" | "fp32" | "fp16" | "bf16" | "fp8";
+            /** Component */
+            component?: string | null;
+            /**
+             * Family
+             * @description Where the file does not say.
+             */
+            family?: string | null;
+            /**
+             * Drop
+             * @description Leave out what the dialect cannot express.
+             * @default false
+             */
+            drop: boolean;
+        };
+        /**
+         * ConvertPlan
+         * @description What a conversion would write.
+         */
+        ConvertPlan: {
+            /** Adapter */
+            adapter: string;
+            /** Command */
+            command: string;
+            /**
+             * Output
+             * @description A name for the output, which the command has.
+             */
+            output: string;
+            /** Operation */
+            operation: string;
+            /** Options */
+            options: {
+                [key: string]: unknown;
+            };
+            /** Dialect Before */
+            dialect_before: string;
+            /** Base Model */
+            base_model: string;
+            /** Layers Before */
+            layers_before: number;
+            /** Layers After */
+            layers_after: number;
+            /** Actions */
+            actions: {
+                [key: string]: number;
+            };
+            /**
+             * Missing
+             * @description What the dialect cannot express.
+             */
+            missing: {
+                [key: string]: unknown;
+            }[];
+            /** Size Before */
+            size_before: number;
+            /** Size After */
+            size_after: number;
+            /** Notes */
+            notes: string[];
+            /** Layers */
+            layers: {
+                [key: string]: unknown;
+            }[];
+        };
+        /** ConvertPlanRequest */
+        ConvertPlanRequest: {
+            /** Adapter */
+            adapter: string;
+            options: components["schemas"]["ConvertOptions"];
         };
         /**
          * ErrorInfo
@@ -2882,6 +3041,120 @@ export interface operations {
             };
         };
     };
+    plans_plan_convert: {
+        parameters: {
+            query?: {
+                /** @description Seconds to wait for the answer; then 202 and the job that will have it. */
+                wait?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ConvertPlanRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConvertPlan"];
+                };
+            };
+            /** @description The job that will have the answer. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    plans_figure: {
+        parameters: {
+            query: {
+                adapter: string[];
+                format?: "png" | "svg" | "pdf";
+                /** @description A layer's name, or a pattern of names. */
+                layer?: string | null;
+                /** @description layers: colours in weight units. */
+                absolute?: boolean;
+                /** @description Seconds to wait for the answer; then 202 and the job that will have it. */
+                wait?: number;
+            };
+            header?: never;
+            path: {
+                figure: "heatmap" | "distribution" | "ranks" | "layers" | "comparison" | "similarity";
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/png": string;
+                    "image/svg+xml": string;
+                    "application/pdf": string;
+                };
+            };
+            /** @description The job that will have the answer. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
     jobs_jobs: {
         parameters: {
             query?: {
@@ -2936,7 +3209,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["ResizeJobRequest"] | components["schemas"]["MergeJobRequest"] | components["schemas"]["VerifyJobRequest"];
+                "application/json": components["schemas"]["ResizeJobRequest"] | components["schemas"]["MergeJobRequest"] | components["schemas"]["ConvertJobRequest"] | components["schemas"]["VerifyJobRequest"];
             };
         };
         responses: {
