@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, Response
 
-_HASHED = re.compile(r"[.-][A-Za-z0-9_-]{8,}\.\w+$")  # a build's file whose name changes with its content
+from .auth.gate import problem
+
+_HASHED = "/assets/"  # names of a build's files there change with their content
 _TYPES = {
     ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml", ".png": "image/png", ".ico": "image/x-icon", ".woff2": "font/woff2",
@@ -55,8 +56,7 @@ def add_ui(app: FastAPI, folder: Path | None) -> None:
     @app.api_route("/api", methods=_METHODS, include_in_schema=False)
     @app.api_route("/api/{rest:path}", methods=_METHODS, include_in_schema=False)
     def unknown(rest: str = "") -> Response:
-        error = {"type": "HTTP", "code": "not-found", "message": "the API has no such route"}
-        return JSONResponse({"error": {**error, "fields": [], "install": None}}, 404)
+        return problem(404, "not-found", "the API has no such route")
 
     @app.get("/{rest:path}", include_in_schema=False)
     @app.head("/{rest:path}", include_in_schema=False)
@@ -64,10 +64,10 @@ def add_ui(app: FastAPI, folder: Path | None) -> None:
         path = "/" + rest
         found = files.get(path)
         if found is not None and path != "/index.html":
-            cache = "public, max-age=31536000, immutable" if _HASHED.search(path) else "no-cache"
+            cache = "public, max-age=31536000, immutable" if path.startswith(_HASHED) else "no-cache"
             return FileResponse(found, media_type=_TYPES[found.suffix], headers={"cache-control": cache})
         if path not in ("/", "/index.html") and "text/html" not in request.headers.get("accept", ""):
-            return JSONResponse({"error": {"type": "HTTP", "code": "not-found", "message": "no such file"}}, 404)
+            return problem(404, "not-found", "there is no such file")
         index = files.get("/index.html")
         if index is None:
             return HTMLResponse(_NO_UI, headers={"cache-control": "no-cache"})

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 from .store import Catalog
 
@@ -91,27 +91,64 @@ class _Condition:
         return f" WHERE {' AND '.join(self.text)}" if self.text else ""
 
 
+class _Counts(NamedTuple):
+    """All rows that match, as numbers per combination of facet values."""
+
+    groups: list[tuple[Any, ...]]  # one value per facet, one flag per problem, count, smallest and largest rank
+    tags: list[tuple[str | None, int]]
+
+
 class Library:
     """Answers queries; counts, which cost the most, are kept until the catalog changes."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._kept: OrderedDict[Query, tuple[int, dict[str, list[tuple[str | None, int]]], tuple[int, int] | None]]
-        self._kept = OrderedDict()
+        self._kept: OrderedDict[Query, list[tuple[Any, ...]]] = OrderedDict()
+        self._kept_tags: OrderedDict[Query, list[tuple[str | None, int]]] = OrderedDict()
         self._generation = -1
         self._lock = Lock()
+        self._counting = Lock()
 
     def find(self, query: Query) -> Page:
         condition = self._condition(query)
-        order = f"{SORTS[query.sort]} {'DESC' if query.descending else 'ASC'}"
+        direction = "DESC" if query.descending else "ASC"
+        order = f"{SORTS[query.sort]} {direction}, id"
+        if query.sort != "name":  # every item has a name, so its index gives the order
+            order = f"{SORTS[query.sort]} IS NULL, {order}"
+        # Numbers of rows are sorted first, and whole rows read for one page only.
         statement = (
-            f"SELECT {_LIST_COLUMNS} FROM items{condition.where()}"
-            f" ORDER BY {SORTS[query.sort]} IS NULL, {order}, id LIMIT ? OFFSET ?"
+            f"SELECT {_LIST_COLUMNS} FROM items WHERE rowid IN"
+            f" (SELECT rowid FROM items{condition.where()} ORDER BY {order} LIMIT ? OFFSET ?) ORDER BY {order}"
         )
         with self._catalog.database.read() as connection:
             rows = connection.execute(statement, [*condition.values, query.limit, query.offset]).fetchall()
-        total, facets, ranks = self._counted(replace(query, sort="name", descending=False, offset=0, limit=0))
-        return Page(rows, total, facets, ranks)
+        return self._page(query, rows, self._counted(query))
+
+    def _page(self, query: Query, rows: list[sqlite3.Row], counts: _Counts) -> Page:
+        wanted = [(at, frozenset(dict(query.facets).get(name, ()))) for at, name in enumerate(FACETS)]
+        first_flag, count_at = len(FACETS), len(FACETS) + len(PROBLEMS)
+        flags = [first_flag + at for at, name in enumerate(PROBLEMS) if name in query.problems]
+        facets: dict[str, Counter[str | None]] = {name: Counter() for name in FACETS}
+        problems: Counter[str] = Counter(dict.fromkeys(PROBLEMS, 0))
+        total, low, high = 0, None, None
+        for group in counts.groups:
+            failed = [at for at, values in wanted if values and (group[at] or "") not in values]
+            has_problem = not flags or any(group[at] for at in flags)
+            number = group[count_at]
+            if has_problem and len(failed) <= 1:
+                for at, name in enumerate(FACETS):
+                    if not failed or failed == [at]:
+                        facets[name][group[at]] += number
+            if not failed:
+                for at, name in enumerate(PROBLEMS):
+                    problems[name] += number if group[first_flag + at] else 0
+            if not failed and has_problem:
+                total += number
+                low = min((value for value in (low, group[count_at + 1]) if value is not None), default=None)
+                high = max((value for value in (high, group[count_at + 2]) if value is not None), default=None)
+        shown = {name: _ordered(counter)[:_MOST_FACET_VALUES] for name, counter in facets.items()}
+        shown |= {"problems": list(problems.items()), "tags": counts.tags}
+        return Page(rows, total, shown, None if low is None or high is None else (low, high))
 
     def row(self, item: str) -> sqlite3.Row | None:
         """One adapter's row, as in a page."""
@@ -122,54 +159,52 @@ class Library:
             ).fetchone()
         return found
 
-    def _counted(self, query: Query) -> tuple[int, dict[str, list[tuple[str | None, int]]], tuple[int, int] | None]:
+    def _counted(self, query: Query) -> _Counts:
+        plain = replace(query, sort="name", descending=False, offset=0, limit=0)
+        grouped = replace(plain, facets=(), problems=())  # these are applied to the groups
         generation = self._catalog.generation()
         with self._lock:
             if generation != self._generation:
                 self._kept.clear()
+                self._kept_tags.clear()
                 self._generation = generation
-            known = self._kept.get(query)
-        if known is None:
-            known = self._count(query)
+            groups, tags = self._kept.get(grouped), self._kept_tags.get(plain)
+        if groups is not None and tags is not None:
+            return _Counts(groups, tags)
+        with self._counting:  # of clients that ask the same, one counts
+            groups, tags = self._kept.get(grouped), self._kept_tags.get(plain)
+            groups = self._groups(grouped) if groups is None else groups
+            tags = self._tags(plain) if tags is None else tags
             with self._lock:
-                self._kept[query] = known
-                while len(self._kept) > _KEPT_ANSWERS:
-                    self._kept.popitem(last=False)
-        return known
+                if generation == self._generation:
+                    self._kept[grouped], self._kept_tags[plain] = groups, tags
+                for kept in (self._kept, self._kept_tags):
+                    while len(kept) > _KEPT_ANSWERS:
+                        kept.popitem(last=False)
+        return _Counts(groups, tags)
 
-    def _count(self, query: Query) -> tuple[int, dict[str, list[tuple[str | None, int]]], tuple[int, int] | None]:
+    def _groups(self, query: Query) -> list[tuple[Any, ...]]:
+        """One pass over the rows, whatever the number of facets."""
         condition = self._condition(query)
+        keys = ", ".join((*FACETS.values(), *PROBLEMS.values()))
+        places = ", ".join(str(at + 1) for at in range(len(FACETS) + len(PROBLEMS)))
         with self._catalog.database.read() as connection:
-            row = connection.execute(
-                f"SELECT count(*), min(rank_min), max(rank_max) FROM items{condition.where()}",
-                condition.values,
-            ).fetchone()
-            facets = dict(self._facets(connection, query))
-        return row[0], facets, None if row[1] is None else (row[1], row[2])
-
-    def _facets(
-        self, connection: sqlite3.Connection, query: Query
-    ) -> Iterator[tuple[str, list[tuple[str | None, int]]]]:
-        for name, column in FACETS.items():
-            others = replace(query, facets=tuple(facet for facet in query.facets if facet[0] != name))
-            condition = self._condition(others)
             rows = connection.execute(
-                f"SELECT {column}, count(*) AS n FROM items{condition.where()} GROUP BY {column}"
-                f" ORDER BY n DESC, {column} LIMIT {_MOST_FACET_VALUES}",
+                f"SELECT {keys}, count(*), min(rank_min), max(rank_max)"
+                f" FROM items{condition.where()} GROUP BY {places}",
                 condition.values,
             ).fetchall()
-            yield name, [(row[0], row[1]) for row in rows]
-        condition = self._condition(replace(query, problems=()))
-        counts = ", ".join(f"total({test})" for test in PROBLEMS.values())
-        row = connection.execute(f"SELECT {counts} FROM items{condition.where()}", condition.values).fetchone()
-        yield "problems", [(name, int(count)) for name, count in zip(PROBLEMS, row, strict=True)]
+        return [tuple(row) for row in rows]
+
+    def _tags(self, query: Query) -> list[tuple[str | None, int]]:
         condition = self._condition(query)
-        rows = connection.execute(
-            "SELECT tag, count(*) AS n FROM tags WHERE id IN"
-            f" (SELECT id FROM items{condition.where()}) GROUP BY tag ORDER BY n DESC, tag LIMIT {_MOST_TAGS}",
-            condition.values,
-        ).fetchall()
-        yield "tags", [(row[0], row[1]) for row in rows]
+        inside = f" WHERE id IN (SELECT id FROM items{condition.where()})" if condition.text else ""
+        with self._catalog.database.read() as connection:
+            rows = connection.execute(
+                f"SELECT tag, count(*) AS n FROM tags{inside} GROUP BY tag ORDER BY n DESC, tag LIMIT {_MOST_TAGS}",
+                condition.values,
+            ).fetchall()
+        return [(row[0], row[1]) for row in rows]
 
     def _condition(self, query: Query) -> _Condition:
         condition = _Condition()
@@ -204,3 +239,8 @@ class Library:
             f"{name} LIKE ? ESCAPE '\\'" for name in ("name", "folder", "title", "trigger", "trainer", "top_tags")
         )
         condition.add(f"({columns})", *[pattern] * 6)
+
+
+def _ordered(counter: Counter[str | None]) -> list[tuple[str | None, int]]:
+    """Most frequent first; of equals, what is not stated before the rest in alphabetical order."""
+    return sorted(counter.items(), key=lambda item: (-item[1], item[0] is not None, item[0] or ""))

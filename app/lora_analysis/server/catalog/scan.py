@@ -26,6 +26,7 @@ from .store import Catalog, Found, item_id
 Progress = Callable[[int, int], None]  # adapters looked at, adapters found so far
 Cancel = Callable[[], bool]
 _BATCH = 50
+_COUNT_SECONDS = 2.0  # counts of facets are made anew at most so often while a scan runs
 _BATCH_SECONDS = 1.0  # so that the list fills while a slow disk is read
 
 
@@ -76,8 +77,11 @@ def scan_root(
     changed = [found for found in walk.items if known.get(found.path) != found.stamp]
     done = before + len(same)
     progress(done, report.found)
-    for batch in _batches(catalog, root, location, changed, cancel):
-        catalog.put(root, number, batch)
+    counted = 0.0
+    for batch in _batches(root, location, changed, cancel):
+        is_quiet = time.monotonic() - counted < _COUNT_SECONDS
+        catalog.put(root, number, batch, quiet=is_quiet)
+        counted = counted if is_quiet else time.monotonic()
         done += len(batch)
         report.read += len(batch)
         report.failed += sum(facts.error_code is not None for _, facts in batch)
@@ -85,9 +89,7 @@ def scan_root(
     report.forgotten += catalog.end_scan(root, number)
 
 
-def _batches(
-    catalog: Catalog, root: Root, location: str, items: list[Found], cancel: Cancel
-) -> Iterator[list[tuple[Found, Facts]]]:
+def _batches(root: Root, location: str, items: list[Found], cancel: Cancel) -> Iterator[list[tuple[Found, Facts]]]:
     batch: list[tuple[Found, Facts]] = []
     began = time.monotonic()
     for found in items:

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from ...json_ready import encodable
@@ -35,9 +35,11 @@ _SCHEMA = (
       base_model TEXT, base_model_label TEXT, algorithm TEXT, dialect TEXT, container TEXT, trainer TEXT,
       title TEXT, trigger TEXT, rank INTEGER, rank_min INTEGER, rank_max INTEGER, alpha REAL, parameters INTEGER,
       layers INTEGER, dtype TEXT, dora INTEGER NOT NULL, autov3 TEXT, errors INTEGER NOT NULL,
-      warnings INTEGER NOT NULL, error_code TEXT, error_message TEXT, top_tags TEXT NOT NULL, document BLOB
+      warnings INTEGER NOT NULL, error_code TEXT, error_message TEXT, top_tags TEXT NOT NULL
     );
+    CREATE TABLE documents (id TEXT PRIMARY KEY, data BLOB NOT NULL);
 CREATE INDEX items_by_root ON items (root, seen);
+CREATE INDEX items_by_name ON items (name COLLATE NOCASE, id);
 CREATE INDEX items_by_autov3 ON items (autov3);
     CREATE TABLE tags (id TEXT NOT NULL, tag TEXT NOT NULL, count INTEGER NOT NULL,
       PRIMARY KEY (tag, id)) WITHOUT ROWID;
@@ -50,6 +52,7 @@ INSERT INTO state VALUES ('generation', 0)
     """,
 )
 _SEARCH = "CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(text, tokenize='trigram')"
+_COLUMNS = tuple(name for name in FACT_COLUMNS if name != "document")  # that one is large, and has a table of its own
 _OWN_COLUMNS = ("id", "root", "path", "name", "folder", "kind", "size_bytes", "mtime_ns", "stamp", "added", "seen")
 
 
@@ -122,9 +125,9 @@ class Catalog:
             rows = [(number, item_id(root, path)) for path in paths]
             connection.executemany("UPDATE items SET seen = ? WHERE id = ?", rows)
 
-    def put(self, root: Root, number: int, items: Iterable[tuple[Found, Facts]]) -> None:
-        """Add or replace items."""
-        columns = (*_OWN_COLUMNS, *FACT_COLUMNS)
+    def put(self, root: Root, number: int, items: Iterable[tuple[Found, Facts]], *, quiet: bool = False) -> None:
+        """Add or replace items. ``quiet``: counts that were made before may still be shown, until the next change."""
+        columns = (*_OWN_COLUMNS, *_COLUMNS)
         updates = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in ("id", "added"))
         marks = ", ".join("?" * len(columns))
         statement = (
@@ -132,10 +135,14 @@ class Catalog:
         )
         with self.database.write() as connection:
             for found, facts in items:
-                row = (*self._own(root, number, found), *astuple(facts))
+                row = (*self._own(root, number, found), *(getattr(facts, name) for name in _COLUMNS))
                 connection.execute(statement, row)
                 self._put_words(connection, row[0], row[3], row[4], facts)
-            _bump(connection)
+                connection.execute("DELETE FROM documents WHERE id = ?", (row[0],))
+                if facts.document is not None:
+                    connection.execute("INSERT INTO documents VALUES (?, ?)", (row[0], facts.document))
+            if not quiet:
+                _bump(connection)
 
     def _own(self, root: Root, number: int, found: Found) -> tuple[object, ...]:
         folder, _, name = found.path.rpartition("/")
@@ -189,6 +196,7 @@ class Catalog:
                 "DELETE FROM words WHERE rowid = (SELECT rowid FROM items WHERE id = ?)", (item,)
             )  # fmt: skip
         connection.execute("DELETE FROM tags WHERE id = ?", (item,))
+        connection.execute("DELETE FROM documents WHERE id = ?", (item,))
         connection.execute("DELETE FROM items WHERE id = ?", (item,))
 
     def forget_other_roots(self, roots: Iterable[Root]) -> None:
@@ -226,7 +234,7 @@ class Catalog:
     def document(self, item: str) -> bytes | None:
         """The packed inspection; None where there is none."""
         with self.database.read() as connection:
-            row = connection.execute("SELECT document FROM items WHERE id = ?", (item,)).fetchone()
+            row = connection.execute("SELECT data FROM documents WHERE id = ?", (item,)).fetchone()
         return None if row is None else row[0]
 
     def counts(self) -> dict[str, sqlite3.Row]:
