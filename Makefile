@@ -24,7 +24,7 @@ help:
 	@echo "make pictures   draw docs/images/ again from a real run"
 	@echo "make benchmark  time 'lora inspect' on 1,000 adapters and on a 1 GB one"
 	@echo "make bench      time resizing and merging on adapters of full size (about 2.5 GB in the temporary folder)"
-	@echo "make soak       kill every writer at 250 random moments"
+	@echo "make soak       kill every writer at 250 random moments, the server at 100; load it with 50 clients"
 	@echo "make clean      remove $(VENV) and $(DEMO)"
 
 # -- installed parts, one stamp each, so that a second run starts at once ----------------------------
@@ -82,6 +82,10 @@ benchmark: $(VENV)/.package
 
 soak: $(VENV)/.tools
 	LORA_SOAK=1 $(BIN)/python -m pytest -n 0 tests/test_writer_kill.py
+	LORA_SERVER_KILLS=100 LORA_CATALOG_KILLS=200 LORA_SCAN_FILES=10000 LORA_BIG_UPLOAD=1000000000 LORA_FUZZ_EXAMPLES=300 \
+	  LORA_HOSTILE_PATHS=50000 $(BIN)/python -m pytest -n 0 --timeout 3600 tests/test_server_jobs.py \
+	  tests/test_server_catalog.py tests/test_server_limits.py tests/test_server_fuzz.py tests/test_server_paths.py
+	$(BIN)/python benchmarks/server_load.py
 
 bench: $(VENV)/.package
 	$(BIN)/python benchmarks/resize.py

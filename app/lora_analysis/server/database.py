@@ -56,7 +56,7 @@ class Database:
             connection.row_factory = sqlite3.Row
             connection.execute(f"PRAGMA journal_mode = {self.journal}")
             connection.execute("PRAGMA synchronous = NORMAL" if self.journal == "wal" else "PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA cache_size = -4000")  # KiB per thread
+            connection.execute("PRAGMA cache_size = -1000")  # KiB per thread, of which there are forty
             self._local.connection = connection
         return connection
 
