@@ -247,7 +247,8 @@ UNSAFE_ORIGINS: list[dict[str, str]] = [
     {"origin": "http://evil.example"},
     {"origin": "null"},
     {"origin": "http://127.0.0.1:9999"},  # another program on this machine
-    {"origin": "https://127.0.0.1:8777"},
+    {"origin": "https://127.0.0.1:8778"},
+    {"origin": "http://127.0.0.1:8777.evil.example"},
     {"sec-fetch-site": "cross-site"},
     {"sec-fetch-site": "same-site"},  # another port
     {"sec-fetch-site": "same-origin", "origin": "http://evil.example"},
@@ -261,7 +262,15 @@ def test_other_pages_change_nothing_with_the_cookie(browser: TestClient, headers
             assert browser.request(method, path, headers=headers).status_code == 403, (method, path)
 
 
-@pytest.mark.parametrize("headers", [{"sec-fetch-site": "same-origin"}, {"sec-fetch-site": "none"}, {"origin": BASE}])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-fetch-site": "same-origin"},
+        {"sec-fetch-site": "none"},
+        {"origin": BASE},
+        {"origin": BASE.replace("http:", "https:")},  # behind a proxy with TLS
+    ],
+)
 def test_own_pages_may(browser: TestClient, headers: dict[str, str]) -> None:
     found = browser.post("/api/v1/scans", json={}, headers=headers)
     assert found.status_code == 202
@@ -280,6 +289,11 @@ def test_other_pages_read_nothing_with_the_cookie(browser: TestClient) -> None:
 
 def test_programs_with_the_token_need_no_page(client: TestClient) -> None:
     assert client.post("/api/v1/scans", json={}, headers=BEARER).status_code == 202
+
+
+def test_the_version_is_told_to_who_is_logged_in(client: TestClient) -> None:
+    assert client.get("/api/v1/roots", headers=BEARER).headers["x-lora-version"]
+    assert "x-lora-version" not in client.get("/api/v1/roots").headers
 
 
 def test_there_is_no_cors(client: TestClient) -> None:

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ... import __version__
 from ..settings import Settings
 from .credentials import Credentials
 from .hosts import allowed_hosts, host_name, is_own_page
@@ -97,10 +98,14 @@ class Gate:
         if refusal is not None:
             await refusal(scope, receive, guarded)
             return
-        started: list[bool] = []
+        started = False
 
         async def noting(message: Message) -> None:
-            started.append(True)
+            nonlocal started
+            if not started and scope["path"].startswith(API):
+                # Lets a page that was loaded from an older server offer to reload.
+                message = {**message, "headers": [*message["headers"], (b"x-lora-version", __version__.encode())]}
+            started = True
             await guarded(message)
 
         try:
@@ -131,14 +136,14 @@ class Gate:
         bearer = headers.get("authorization")
         if (method, path) in OPEN:
             # Nobody else's page may log a browser in either.
-            own = bearer is not None or is_own_page(headers, scope["scheme"], needs_proof=False)
+            own = bearer is not None or is_own_page(headers, needs_proof=False)
             return None if own or method in _SAFE else _foreign()
         if bearer is not None:
             return self._bearer_refusal(scope, bearer)
         session = _cookie(headers, self._cookie)
         if session is None or not self._credentials.is_session(session):
             return _unauthorised()
-        if not is_own_page(headers, scope["scheme"], needs_proof=method not in _SAFE):
+        if not is_own_page(headers, needs_proof=method not in _SAFE):
             return _foreign()
         scope.setdefault("state", {})["session"] = session
         return None

@@ -43,14 +43,17 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def is_own_page(headers: Mapping[str, str], scheme: str, *, needs_proof: bool) -> bool:
+def is_own_page(headers: Mapping[str, str], *, needs_proof: bool) -> bool:
     """Whether the request comes from a page of this server, as far as the browser says.
 
     Browsers send ``Sec-Fetch-Site``, older ones ``Origin`` with what changes something. ``needs_proof``: refuse where
     neither is there. Other ports of this machine are other pages, though browsers count them to the same site.
     """
     origin, site = headers.get("origin"), headers.get("sec-fetch-site")
-    if origin is not None and origin.lower() != f"{scheme}://{headers.get('host', '')}".lower():
+    host = headers.get("host", "").lower()
+    # https: a proxy before this server takes the encryption off, and the browser does not know. Nobody else can serve a
+    # page under our own host and port.
+    if origin is not None and origin.lower() not in (f"http://{host}", f"https://{host}"):
         return False
     if site is not None:
         return site in _SAME
