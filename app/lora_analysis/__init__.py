@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # type checkers and editors see ordinary imports
     from .converting.api import plan_convert as plan_convert
     from .delta import materialise as materialise
     from .errors import LoraAnalysisError as LoraAnalysisError
+    from .extracting.api import extract as extract
     from .formats import open_adapter as open  # noqa: A004, F401  a public name of the package, as in gzip.open
     from .merging.api import merge as merge
     from .merging.api import plan_merge as plan_merge
@@ -54,6 +55,7 @@ _HOME: dict[str, tuple[str, str | None]] = {
     "bake": ("baking.api", "bake"),  # no module has this name: importing it would hide the function
     "compare": ("comparing.calculation", "compare"),  # no module has this name: importing it would hide the function
     "convert": ("converting.api", "convert"),  # no module has this name: importing it would hide the function
+    "extract": ("extracting.api", "extract"),  # no module has this name: importing it would hide the function
     "inspect": ("metadata", "inspect"),
     "materialise": ("delta", "materialise"),
     "merge": ("merging.api", "merge"),  # no module has this name: importing it would hide the function

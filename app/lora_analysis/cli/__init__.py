@@ -19,6 +19,7 @@ from .convert import convert
 from .demo import demo
 from .doctor import doctor
 from .exits import Exit, exit_code
+from .extract import extract
 from .inspect import inspect
 from .merge import merge
 from .output import complain, emit
@@ -69,7 +70,7 @@ def build_app() -> typer.Typer:
     app.callback(help=_HELP)(_root)
     for command in (
         *(inspect, check, spectrum, pca, compare, plot, report),
-        *(resize, merge, convert, bake, serve, demo, doctor, version),
+        *(resize, merge, convert, bake, extract, serve, demo, doctor, version),
     ):
         app.command()(command)
     return app

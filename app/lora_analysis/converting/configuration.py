@@ -103,7 +103,7 @@ def output_metadata(
     _correct_kohya(metadata, options, layers, family)
     if options.to == "diffusers":
         metadata["format"] = "pt"
-        metadata["lora_adapter_metadata"] = dumps(_components(layers))
+        metadata["lora_adapter_metadata"] = dumps(component_configs(layers))
     metadata[OPERATION_KEY] = "convert"
     metadata[HISTORY_KEY] = history(adapter, "convert", options.to_dict())
     return metadata
@@ -131,7 +131,7 @@ def _common(values: Iterable[float]) -> str:
     return found.pop() if len(found) == 1 else "Dynamic"
 
 
-def _components(layers: Mapping[str, LayerPlan]) -> dict[str, Any]:
+def component_configs(layers: Mapping[str, LayerPlan]) -> dict[str, Any]:
     """diffusers' ``lora_adapter_metadata``: every component's configuration, keys behind its name (0.34)."""
     own: dict[str, dict[str, LayerPlan]] = {}
     for name, plan in layers.items():

@@ -1,0 +1,1 @@
+"""The adapter between two checkpoints: differences of weights, factored."""
