@@ -49,6 +49,14 @@ def test_the_library_lists_every_adapter_the_damaged_one_too(client: TestClient)
     assert row["error"] is None
 
 
+def test_a_page_is_what_the_document_says(client: TestClient) -> None:
+    from lora_analysis.server.schemas.adapters import AdapterPage
+
+    text = client.get("/api/v1/adapters", params={"limit": 500}).text
+    found = AdapterPage.model_validate_json(text, strict=True, extra="forbid")
+    assert found.model_dump(mode="json") == json.loads(text)
+
+
 def search(client: TestClient, **params: Any) -> list[str]:
     return [item["name"] for item in ok(client.get("/api/v1/adapters", params={"limit": 500, **params}))["items"]]
 

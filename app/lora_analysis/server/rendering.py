@@ -11,7 +11,7 @@ from ..timestamps import utc_time
 from .commands import command_of
 from .jobs.events import Event
 from .jobs.store import JobRecord
-from .schemas.adapters import AdapterRow, RankSpread, TagCount
+from .schemas.adapters import AdapterRow
 from .schemas.common import ErrorInfo
 from .schemas.jobs import Job, LogLine, Progress
 from .state import Server
@@ -19,28 +19,36 @@ from .state import Server
 _SHOWN_TAGS = 12
 
 
+_SAME = (
+    "id", "root", "name", "folder", "kind", "size_bytes", "base_model", "base_model_label", "algorithm", "dialect",
+    "container", "trainer", "title", "trigger", "alpha", "parameters", "layers", "dtype", "autov3", "errors",
+    "warnings", "duplicates",
+)  # fmt: skip
+
+
 def adapter_row(server: Server, row: sqlite3.Row) -> AdapterRow:
+    return AdapterRow.model_validate(plain_row(server, row))
+
+
+def plain_row(server: Server, row: sqlite3.Row) -> dict[str, Any]:
+    """The fields of an ``AdapterRow``, unchecked: a page has hundreds of them, and checking takes most of its time."""
     root = server.root(row["root"])
     rank = None
     if row["rank"] is not None:
-        rank = RankSpread(min=row["rank_min"], max=row["rank_max"], mode=row["rank"])
+        rank = {"min": row["rank_min"], "max": row["rank_max"], "mode": row["rank"]}
     code = row["error_code"]
-    names = (
-        "id", "root", "name", "folder", "kind", "size_bytes", "base_model", "base_model_label", "algorithm", "dialect",
-        "container", "trainer", "title", "trigger", "alpha", "parameters", "layers", "dtype", "autov3", "errors",
-        "warnings", "duplicates",
-    )  # fmt: skip
-    return AdapterRow(
-        **{name: row[name] for name in names},
-        revision=row["stamp"],
-        modified_at=utc_time(row["mtime_ns"] / 1e9) or "",
-        added_at=utc_time(row["added"]) or "",
-        rank=rank,
-        dora=bool(row["dora"]),
-        error=None if code is None else error_info({"type": "Error", "code": code, "message": row["error_message"]}),
-        top_tags=[TagCount(tag=tag, count=count) for tag, count in json.loads(row["top_tags"])[:_SHOWN_TAGS]],
-        removable=root is not None and root.kind != "library",
-    )
+    error = {"type": "Error", "code": code, "message": row["error_message"], "fields": [], "install": None}
+    return {
+        **{name: row[name] for name in _SAME},
+        "revision": row["stamp"],
+        "modified_at": utc_time(row["mtime_ns"] / 1e9) or "",
+        "added_at": utc_time(row["added"]) or "",
+        "rank": rank,
+        "dora": bool(row["dora"]),
+        "error": None if code is None else error,
+        "top_tags": [{"tag": tag, "count": count} for tag, count in json.loads(row["top_tags"])[:_SHOWN_TAGS]],
+        "removable": root is not None and root.kind != "library",
+    }
 
 
 def error_info(error: Mapping[str, Any]) -> ErrorInfo:

@@ -117,8 +117,9 @@ class Library:
             order = f"{SORTS[query.sort]} IS NULL, {order}"
         # Numbers of rows are sorted first, and whole rows read for one page only.
         statement = (
-            f"SELECT {_LIST_COLUMNS} FROM items WHERE rowid IN"
-            f" (SELECT rowid FROM items{condition.where()} ORDER BY {order} LIMIT ? OFFSET ?) ORDER BY {order}"
+            f"SELECT {_LIST_COLUMNS} FROM"
+            f" (SELECT rowid AS number FROM items{condition.where()} ORDER BY {order} LIMIT ? OFFSET ?)"
+            f" CROSS JOIN items ON items.rowid = number ORDER BY {order}"  # CROSS: the page first, then its rows
         )
         with self._catalog.database.read() as connection:
             rows = connection.execute(statement, [*condition.values, query.limit, query.offset]).fetchall()

@@ -66,7 +66,7 @@ def facts_of(document: Mapping[str, Any]) -> Facts:
         rank=rank.get("mode"),
         rank_min=rank.get("min"),
         rank_max=rank.get("max"),
-        alpha=adapter["alpha"],
+        alpha=adapter["alpha"],  # finite: the document is strict JSON
         parameters=_storable(adapter["parameters"]),
         layers=adapter["layers"],
         dtype=next(iter(adapter["dtypes"]), None),
