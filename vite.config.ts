@@ -20,7 +20,8 @@ export default defineConfig({
   },
   server: { proxy: { "/api": { target: server, changeOrigin: false } } },
   test: {
-    environment: "jsdom",
+    // Components ask for jsdom in their first line; pure functions need none.
+    environment: "node",
     include: ["src/**/*.test.{ts,tsx}"],
     setupFiles: ["src/testing/setup.ts"],
     css: false,

@@ -18,7 +18,11 @@ async function authenticated(request: Request): Promise<Response> {
   return authenticated(again);
 }
 
-export const api = createClient<paths>({ baseUrl: "/", credentials: "same-origin", fetch: authenticated });
+export const api = createClient<paths>({
+  baseUrl: globalThis.location?.origin ?? "/",
+  credentials: "same-origin",
+  fetch: authenticated,
+});
 
 interface Outcome<Data> {
   data?: Data;

@@ -206,3 +206,13 @@ export function useJob(id: string | null): Job | null {
   const { data } = useQuery(jobs);
   return (id && data?.find((job) => job.id === id)) || null;
 }
+
+/** A question that a job works out, with how far that job is: it is the newest that has not finished, of its kind. */
+export function useAnalysis<Options extends { queryKey: readonly unknown[] }>(options: Options) {
+  const query = useQuery(options as never);
+  const { data } = useQuery(jobs);
+  const kind = String(options.queryKey[0]);
+  const wanted = kind === "comparison" ? "compare" : kind;
+  const job = query.isFetching ? data?.find((one) => one.kind === wanted && one.finished_at === null) : undefined;
+  return { ...query, progress: job?.progress };
+}

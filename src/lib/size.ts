@@ -45,7 +45,7 @@ export function predictedSize(model: SizeModel, ranks: ArrayLike<number>, rank: 
       }
       const end = offset + Math.floor((values * width) / 8);
       // ,NAME:{"dtype":"F16","shape":[4,320],"data_offsets":[0,2560]}
-      header += 46 + tensor.name_bytes + form[2] + letters + digits(offset) + digits(end);
+      header += 44 + tensor.name_bytes + form[2] + letters + digits(offset) + digits(end);
       offset = end;
     }
   }

@@ -152,11 +152,16 @@ export function rankByRule(values: Float32Array, rule: RankRule, value: number):
   return values.length;
 }
 
-/** Relative Frobenius error of the whole adapter when layer `l` is cut to `ranks[l]`. */
-export function errorAt(spectra: Spectra, ranks: ArrayLike<number>): number {
+/** Relative Frobenius error of the whole adapter, or of the layers that count, when layer `l` is cut to `ranks[l]`. */
+export function errorAt(
+  spectra: Spectra,
+  ranks: ArrayLike<number>,
+  counts: (layer: number) => boolean = () => true,
+): number {
   let whole = 0;
   let dropped = 0;
   for (let layer = 0; layer < spectra.layers.length; layer += 1) {
+    if (!counts(layer)) continue;
     const values = valuesOf(spectra, layer);
     // Summed from the small end, so that a tail of tiny values is not lost beside the large ones.
     for (let at = values.length - 1; at >= 0; at -= 1) {

@@ -1,12 +1,12 @@
-import "@testing-library/jest-dom/vitest";
-import { cleanup } from "@testing-library/react";
 import { afterEach } from "vitest";
 
-afterEach(cleanup);
+if (typeof window !== "undefined") {
+  await import("@testing-library/jest-dom/vitest");
+  const { cleanup } = await import("@testing-library/react");
+  afterEach(cleanup);
 
-// jsdom lacks what Mantine asks the browser for; these answer "no" and "nothing observed".
-window.matchMedia ??= (query: string) =>
-  ({
+  // jsdom lacks what Mantine asks the browser for; these answer "no" and "nothing observed".
+  window.matchMedia ??= ((query: string) => ({
     matches: false,
     media: query,
     onchange: null,
@@ -15,11 +15,12 @@ window.matchMedia ??= (query: string) =>
     addListener() {},
     removeListener() {},
     dispatchEvent: () => false,
-  }) as MediaQueryList;
-
-class ResizeObserverStub implements ResizeObserver {
-  observe() {}
-  unobserve() {}
-  disconnect() {}
+  })) as unknown as typeof window.matchMedia;
+  globalThis.ResizeObserver ??= class {
+    observe() {}
+    unobserve() {}
+    disconnect() {}
+  };
+  // A canvas without pixels: what is drawn on it is tested as numbers in src/lib/raster.
+  HTMLCanvasElement.prototype.getContext = (() => null) as never;
 }
-globalThis.ResizeObserver ??= ResizeObserverStub;

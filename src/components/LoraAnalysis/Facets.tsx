@@ -1,6 +1,8 @@
 import { Box, Button, Checkbox, Group, NumberInput, SegmentedControl, Stack, Text } from "@mantine/core";
+import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import type { Schemas } from "../../api/client";
+import { roots } from "../../api/queries";
 import { count, printable } from "../../lib/format";
 
 const TITLES: [string, string][] = [
@@ -93,6 +95,7 @@ interface FacetProps {
 
 function Facet({ name, title, values, chosen, change, few = 6, children }: FacetProps) {
   const [all, setAll] = useState(false);
+  const { data: folders } = useQuery({ ...roots, enabled: name === "root" });
   const usable = values.filter(({ value, count: n }) => n > 0 || chosen.includes(value ?? "-"));
   if (usable.length === 0 || (usable.length < 2 && chosen.length === 0)) return null;
   const shown = all ? usable : usable.slice(0, few);
@@ -108,10 +111,13 @@ function Facet({ name, title, values, chosen, change, few = 6, children }: Facet
         </Text>
         {children}
       </Group>
-      <Stack gap={5}>
+      <Stack gap={8}>
         {shown.map(({ value, count: n }) => {
           const key = value ?? "-";
-          const words = value === null ? "not stated" : (WORDS[value] ?? value);
+          const words =
+            value === null
+              ? "not stated"
+              : (folders?.find((root) => root.id === value)?.label ?? WORDS[value] ?? value);
           return (
             <Group key={key} justify="space-between" wrap="nowrap" gap={6}>
               <Checkbox

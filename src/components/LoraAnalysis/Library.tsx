@@ -176,7 +176,8 @@ function columnsOf(chosen: ReadonlyMap<string, AdapterRow>, toggle: (row: Adapte
   return [
     {
       id: "select",
-      title: "",
+      title: "Selected",
+      hideTitle: true,
       width: 38,
       cell: (row) => (
         <input

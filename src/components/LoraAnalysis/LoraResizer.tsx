@@ -13,7 +13,7 @@ import { ResizeFigures } from "./ResizeFigures";
 import { ResizeForm } from "./ResizeForm";
 import { ResizePlanView } from "./ResizePlanView";
 import { ALPHAS, type Choice, DTYPES, optionsOf, RULES } from "./resizeOptions";
-import { predict, useCurve } from "./usePrediction";
+import { energyOfPlan, predict, useCurve } from "./usePrediction";
 import { useSpectra } from "./useSpectra";
 import { WriteResize } from "./WriteResize";
 
@@ -88,6 +88,10 @@ function Resizing({ id, name, isFolder, sizeBefore }: ResizingProps) {
   const [asked] = useDebouncedValue(options, 350);
   const plan = useQuery(resizePlan(id, asked, model.isSuccess || model.isError));
   const isCurrent = plan.isSuccess && !plan.isPlaceholderData && asked === options;
+  const planned = useMemo(
+    () => (plan.data && found.data ? energyOfPlan(found.data, plan.data.layers) : null),
+    [plan.data, found.data],
+  );
   const setRank = useCallback((rank: number) => setChoice({ rule: RULES[0]!, value: rank }), [setChoice]);
 
   return (
@@ -106,6 +110,7 @@ function Resizing({ id, name, isFolder, sizeBefore }: ResizingProps) {
       </Stack>
       <Stack>
         <ResizeFigures
+          energyOfPlan={planned}
           prediction={prediction}
           plan={plan.data}
           isCurrent={isCurrent}

@@ -8,13 +8,16 @@ interface ResizeFiguresProps {
   plan: Schemas["ResizePlan"] | undefined;
   isCurrent: boolean;
   sizeBefore: number;
+  /** Of the whole adapter at the plan's ranks, where its spectra are known. */
+  energyOfPlan: number | null;
   waiting?: { done: number; total: number | null };
 }
 
 /** The three numbers a decision needs. From the page while the slider moves, from the plan once it rests. */
-export function ResizeFigures({ prediction, plan, isCurrent, sizeBefore, waiting }: ResizeFiguresProps) {
+export function ResizeFigures({ prediction, plan, isCurrent, sizeBefore, energyOfPlan, waiting }: ResizeFiguresProps) {
   const size = isCurrent && plan ? plan.size_after : (prediction?.bytes ?? null);
   const error = isCurrent && plan ? plan.relative_error : (prediction?.error ?? null);
+  const energy = (isCurrent ? energyOfPlan : null) ?? prediction?.energy ?? null;
   const exact = isCurrent || prediction?.exact;
   const source = isCurrent ? "by the plan" : prediction ? "worked out in the page" : "the plan is being made";
   return (
@@ -28,11 +31,11 @@ export function ResizeFigures({ prediction, plan, isCurrent, sizeBefore, waiting
         >
           {size === null ? "" : `${change(size, sizeBefore)} · ${count(size)} bytes`}
         </Stat>
-        <Stat name="Energy kept" value={error === null ? "…" : percent(1 - error ** 2, 2)} testid="predicted-energy">
+        <Stat name="Energy kept" value={energy === null ? "…" : percent(energy, 2)} testid="predicted-energy">
           share of Σσ² over all layers
         </Stat>
         <Stat name="Error of the delta" value={error === null ? "…" : percent(error, 2)} testid="predicted-error">
-          ‖Δ − Δ′‖ / ‖Δ‖ of the truncation
+          ‖Δ − Δ′‖ / ‖Δ‖ over the layers that change
         </Stat>
       </SimpleGrid>
       <Group justify="space-between" mt="xs">

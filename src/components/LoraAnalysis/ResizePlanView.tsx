@@ -1,5 +1,6 @@
 import { Alert, Badge, Group, Stack, Text } from "@mantine/core";
 import { useNavigate } from "@tanstack/react-router";
+import { memo } from "react";
 import type { Schemas } from "../../api/client";
 import { bytes, count, percent, printable } from "../../lib/format";
 import { Figure } from "../ui/Figure";
@@ -60,7 +61,14 @@ interface ResizePlanViewProps {
 }
 
 /** Every layer's fate, before anything is written; the layers that lose most come first. */
-export function ResizePlanView({ plan, error, isCurrent, isFetching, id, name }: ResizePlanViewProps) {
+export const ResizePlanView = memo(function ResizePlanView({
+  plan,
+  error,
+  isCurrent,
+  isFetching,
+  id,
+  name,
+}: ResizePlanViewProps) {
   const navigate = useNavigate();
   if (error) return <ErrorState error={error} title="This cannot be done" />;
   if (!plan) return isFetching ? <Waiting what="Making the plan" /> : null;
@@ -121,7 +129,7 @@ export function ResizePlanView({ plan, error, isCurrent, isFetching, id, name }:
       </Stack>
     </Figure>
   );
-}
+});
 
 export function distribution(ranks: Record<string, number>): string {
   const found = Object.keys(ranks)

@@ -1,7 +1,7 @@
 import { Button, Paper, Stack, Text, TextInput } from "@mantine/core";
 import { useMutation } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
-import { useState } from "react";
+import { memo, useState } from "react";
 import { api, type Schemas, take } from "../../api/client";
 import { bytes } from "../../lib/format";
 import { Command } from "../ui/Copy";
@@ -17,7 +17,7 @@ interface WriteResizeProps {
 }
 
 /** Writes what the plan says, and only that: the button waits for the plan of the present choice. */
-export function WriteResize({ id, options, plan, isCurrent, error }: WriteResizeProps) {
+export const WriteResize = memo(function WriteResize({ id, options, plan, isCurrent, error }: WriteResizeProps) {
   const navigate = useNavigate({ from: "/resize" });
   const [typed, setTyped] = useState("");
   const output = typed.trim();
@@ -56,4 +56,4 @@ export function WriteResize({ id, options, plan, isCurrent, error }: WriteResize
       </Stack>
     </Paper>
   );
-}
+});

@@ -8,7 +8,9 @@ export interface Prediction {
   ranks: number[];
   bytes: number;
   exact: boolean;
+  /** Of the layers that change, as the plan states it. */
   error: number | null;
+  /** Of the whole adapter. */
   energy: number | null;
 }
 
@@ -30,8 +32,14 @@ export function predict(choice: Choice, spectra: Spectra | undefined, model: Siz
     });
   }
   const size = predictedSize(model, ranks, isFixed ? value : null);
-  const error = spectra ? errorOf(spectra, model, ranks) : null;
-  return { ranks, bytes: size.bytes, exact: size.exact, error, energy: error === null ? null : 1 - error * error };
+  const measured = spectra ? errorOf(spectra, model, ranks) : null;
+  return {
+    ranks,
+    bytes: size.bytes,
+    exact: size.exact,
+    error: measured?.changed ?? null,
+    energy: measured?.energy ?? null,
+  };
 }
 
 function placesOf(spectra: Spectra): Map<string, number[]> {
@@ -43,12 +51,28 @@ function placesOf(spectra: Spectra): Map<string, number[]> {
   return places;
 }
 
-function errorOf(spectra: Spectra, model: SizeModel, ranks: number[]): number {
-  const byName = new Map(model.layers.map((layer, at) => [layer.name, ranks[at]!]));
+/** The plan's error is that of the layers that change; the energy is that of the whole adapter. */
+function errorOf(spectra: Spectra, model: SizeModel, ranks: number[]): { changed: number; energy: number } {
+  const places = new Map(model.layers.map((layer, at) => [layer.name, at]));
+  const own = spectra.layers.map((layer) => {
+    const at = places.get(layer.name) ?? places.get(layer.name.replace(/\[\d+\]$/, ""));
+    return at === undefined ? null : { rank: ranks[at]!, kept: model.layers[at]!.keep_at === ranks[at] };
+  });
+  const all = own.map((one, at) => one?.rank ?? spectra.layers[at]!.count);
+  const changed = errorAt(spectra, all, (at) => own[at] !== null && !own[at]!.kept);
+  return { changed, energy: 1 - errorAt(spectra, all) ** 2 };
+}
+
+/** Energy of the whole adapter that a plan's ranks keep. */
+export function energyOfPlan(
+  spectra: Spectra,
+  layers: { layer: string; new_rank: number | null; action: string }[],
+): number {
+  const ranks = new Map(layers.map((one) => [one.layer, one.action === "keep" ? null : one.new_rank]));
   const own = spectra.layers.map(
-    (layer) => byName.get(layer.name) ?? byName.get(layer.name.replace(/\[\d+\]$/, "")) ?? layer.count,
+    (layer) => ranks.get(layer.name) ?? ranks.get(layer.name.replace(/\[\d+\]$/, "")) ?? layer.count,
   );
-  return errorAt(spectra, own);
+  return 1 - errorAt(spectra, own) ** 2;
 }
 
 export interface CurvePoint {

@@ -67,13 +67,16 @@ export function BarList({
   bars,
   format = tickLabel,
   onPick,
+  full,
 }: {
   bars: Bar[];
   format?: (value: number) => string;
   onPick?: (name: string) => void;
+  /** What a full bar stands for, where the largest value would mislead. */
+  full?: number;
 }) {
   const [all, setAll] = useState(false);
-  const most = Math.max(...bars.map((bar) => Math.abs(bar.value)), 1e-12);
+  const most = full ?? Math.max(...bars.map((bar) => Math.abs(bar.value)), 1e-12);
   const shown = all ? bars : bars.slice(0, 40);
   return (
     <>

@@ -45,7 +45,7 @@ export function Figure({ title, subject, table, help, controls, children }: Figu
     <Paper component="section" withBorder p="md" radius="md" aria-labelledby={heading} className="figure">
       <Group justify="space-between" gap="xs" mb="xs" wrap="nowrap" align="flex-start">
         <Group gap={6} wrap="nowrap">
-          <Title order={3} size="h5" id={heading}>
+          <Title order={2} size="h5" id={heading}>
             {title}
           </Title>
           {help && (

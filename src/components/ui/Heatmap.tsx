@@ -33,7 +33,7 @@ export function Heatmap(props: HeatmapProps) {
   const { label, raster, map, domain, rowName, columnName, format, x, groups = [], marker, selected, onPick } = props;
   const { rows, columns } = raster;
   const height = props.height ?? Math.min(560, Math.max(180, rows * 4 + 60));
-  const { ref, frame } = useFrame(height, { top: 8, right: 74, bottom: 42, left: props.left ?? 150 });
+  const { ref, frame } = useFrame(height, { top: 8, right: 88, bottom: 42, left: props.left ?? 150 });
   const { inner } = frame;
   const canvas = useRef<HTMLCanvasElement>(null);
   const readout = useId();

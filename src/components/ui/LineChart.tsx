@@ -1,6 +1,6 @@
-import { type PointerEvent, useState } from "react";
+import { memo, type PointerEvent, useState } from "react";
 import { linearScale, logScale, type Scale, tickLabel } from "../../lib/ticks";
-import { BottomAxis, Drawing, LeftAxis, pathOf, RightAxis, useFrame } from "./chart";
+import { BottomAxis, Drawing, type Frame, LeftAxis, pathOf, RightAxis, useFrame } from "./chart";
 
 export interface Line {
   name: string;
@@ -39,7 +39,6 @@ export function LineChart({ label, lines, band, x, y, right, cursor, marks = [],
   const xs = (x.log ? logScale : linearScale)(x.domain, [inner.left, inner.right], Math.max(3, inner.width / 90));
   const ys = (y.log ? logScale : linearScale)(y.domain, [inner.bottom, inner.top], 5);
   const rs = right ? linearScale(right.domain, [inner.bottom, inner.top], 5) : null;
-  const scaleOf = (line: Line): Scale => (line.right && rs ? rs : ys);
 
   const valueAt = (event: PointerEvent<SVGSVGElement>) => {
     const box = event.currentTarget.getBoundingClientRect();
@@ -69,19 +68,7 @@ export function LineChart({ label, lines, band, x, y, right, cursor, marks = [],
         <BottomAxis frame={frame} scale={xs} label={x.label} format={x.format ?? tickLabel} />
         {rs && right && <RightAxis frame={frame} scale={rs} label={right.label} format={right.format ?? tickLabel} />}
         {band && <path className="band" d={bandPath(band, xs, ys)} />}
-        {lines.map((line) => (
-          <path
-            key={line.name}
-            d={pathOf(line.points.map(([a, b]) => [xs(a), scaleOf(line)(b)] as const))}
-            fill="none"
-            stroke={line.color}
-            strokeWidth={line.faint ? 1 : 2}
-            strokeOpacity={line.faint ? 0.55 : 1}
-            strokeDasharray={line.dashed ? "5 4" : undefined}
-          >
-            <title>{line.name}</title>
-          </path>
-        ))}
+        <Paths lines={lines} frame={frame} x={x} y={y} right={right} />
         {marks.map((mark) => (
           <g key={mark.label} transform={`translate(${xs(mark.x)},${ys(mark.y)})`}>
             <circle r={4} className="mark" />
@@ -105,6 +92,42 @@ export function LineChart({ label, lines, band, x, y, right, cursor, marks = [],
       <Legend lines={lines} pointer={pointer} />
     </div>
   );
+}
+
+type PathsProps = Pick<LineChartProps, "lines" | "x" | "y" | "right"> & { frame: Frame };
+
+/** The curves alone: they stay as they are while the cursor moves over them. */
+const Paths = memo(
+  function Paths({ lines, frame: { inner }, x, y, right }: PathsProps) {
+    const xs = (x.log ? logScale : linearScale)(x.domain, [inner.left, inner.right]);
+    const ys = (y.log ? logScale : linearScale)(y.domain, [inner.bottom, inner.top]);
+    const rs = right ? linearScale(right.domain, [inner.bottom, inner.top]) : ys;
+    return lines.map((line) => (
+      <path
+        key={line.name}
+        d={pathOf(line.points.map(([a, b]) => [xs(a), (line.right ? rs : ys)(b)] as const))}
+        fill="none"
+        stroke={line.color}
+        strokeWidth={line.faint ? 1 : 2}
+        strokeOpacity={line.faint ? 0.55 : 1}
+        strokeDasharray={line.dashed ? "5 4" : undefined}
+      >
+        <title>{line.name}</title>
+      </path>
+    ));
+  },
+  (before, after) =>
+    before.lines === after.lines &&
+    before.frame.width === after.frame.width &&
+    before.frame.height === after.frame.height &&
+    before.x.log === after.x.log &&
+    same(before.x.domain, after.x.domain) &&
+    same(before.y.domain, after.y.domain) &&
+    same(before.right?.domain ?? [], after.right?.domain ?? []),
+);
+
+function same(one: readonly number[], other: readonly number[]): boolean {
+  return one.length === other.length && one.every((value, at) => value === other[at]);
 }
 
 function PointerLine({ x, top, bottom }: { x: number; top: number; bottom: number }) {

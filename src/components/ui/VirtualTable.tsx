@@ -1,3 +1,4 @@
+import { VisuallyHidden } from "@mantine/core";
 import { IconArrowDown, IconArrowUp } from "@tabler/icons-react";
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { type KeyboardEvent, type ReactNode, useEffect, useId, useRef, useState } from "react";
@@ -9,6 +10,8 @@ export interface Column<Row> {
   width: number;
   grow?: boolean;
   right?: boolean;
+  /** For a column of controls, whose purpose is plain to see. */
+  hideTitle?: boolean;
   sortable?: boolean;
   cell: (row: Row, index: number) => ReactNode;
 }
@@ -138,6 +141,8 @@ export function VirtualTable<Row>(props: VirtualTableProps<Row>) {
                       {sorted === "ascending" && <IconArrowUp size={13} aria-hidden />}
                       {sorted === "descending" && <IconArrowDown size={13} aria-hidden />}
                     </button>
+                  ) : column.hideTitle ? (
+                    <VisuallyHidden>{column.title}</VisuallyHidden>
                   ) : (
                     column.title
                   )}
