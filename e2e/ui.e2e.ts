@@ -1,9 +1,10 @@
 import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { expectAccessible, idOf, openBrowser, openPage, type Session } from "./page";
-import { type Running, start, TOKEN, whyNot } from "./server";
+import { hostile, type Running, start, TOKEN, whyNot } from "./server";
 
 const reason = whyNot();
 if (reason) console.log(`browser tests are skipped: ${reason}`);
@@ -35,6 +36,59 @@ describe.skipIf(reason)("the web UI on a real server", () => {
     expect(cookie).toMatchObject({ httpOnly: true, sameSite: "Strict" });
   });
 
+  it("the first load is at most 250 kB of JavaScript, and charts are not in it", async () => {
+    const own = await browser.newContext();
+    const page = await own.newPage();
+    const loaded = new Map<string, number>();
+    page.on("response", async (response) => {
+      const name = new URL(response.url()).pathname;
+      if (name.endsWith(".js")) loaded.set(name, gzipSync(await response.body()).length);
+    });
+    await page.goto(`${server.url}/?token=${TOKEN}`);
+    await page.getByText("sdxl-character-kohya").first().waitFor();
+    await page.waitForLoadState("networkidle").catch(() => {});
+    const total = [...loaded.values()].reduce((a, b) => a + b, 0);
+    console.log(`first load: ${(total / 1000).toFixed(0)} kB of JavaScript, compressed`);
+    expect(total).toBeLessThan(250_000);
+    expect([...loaded.keys()].join()).not.toMatch(/Heatmap|LineChart|ScatterChart|PcaAnalysis/);
+    await own.close();
+  });
+
+  it.runIf(process.env.UI_LARGE)(
+    "a library of 10,000 adapters scrolls smoothly",
+    async () => {
+      const folder = join(server.library, "large");
+      mkdirSync(folder);
+      const one = hostile();
+      for (let at = 0; at < 10_000; at += 1)
+        writeFileSync(join(folder, `adapter-${String(at).padStart(5, "0")}.safetensors`), one);
+      const page = await go("/library");
+      await page.getByRole("button", { name: "Rescan" }).click();
+      await page.getByText(/^10,\d\d\d adapters/).waitFor({ timeout: 300_000 });
+      await page
+        .getByText(/scanning/)
+        .waitFor({ state: "detached", timeout: 300_000 })
+        .catch(() => {});
+      await page.waitForFunction(() => !document.body.textContent?.includes("so far"), null, { timeout: 300_000 });
+      const slow = await page.evaluate(async () => {
+        const grid = document.querySelector("[role=grid]")!;
+        const frames: number[] = [];
+        let last = performance.now();
+        for (let at = 0; at < 240; at += 1) {
+          grid.scrollTop += 120;
+          await new Promise((done) => requestAnimationFrame(done));
+          frames.push(performance.now() - last);
+          last = performance.now();
+        }
+        frames.sort((a, b) => a - b);
+        return [frames[120]!, frames[228]!];
+      });
+      console.log(`10,000 rows: median frame ${slow[0]!.toFixed(1)} ms, 95th percentile ${slow[1]!.toFixed(1)} ms`);
+      expect(slow[0]!).toBeLessThan(20);
+    },
+    400_000,
+  );
+
   it("the library is searched, filtered and opened with the keyboard", async () => {
     const page = await go("/library");
     await page.getByLabel("Search names, tags and trigger words").fill("portrait-dora");
@@ -48,6 +102,22 @@ describe.skipIf(reason)("the web UI on a real server", () => {
     await drawer.getByRole("button", { name: "Inspect" }).click();
     await page.getByRole("heading", { level: 1 }).waitFor();
     expect(page.url()).toContain("/inspect?id=");
+  });
+
+  it("the palette and the sheet of shortcuts open from the keyboard", async () => {
+    const page = await go("/library");
+    await page.getByRole("heading", { name: "Library" }).click();
+    await page.keyboard.press("Control+k");
+    await page.getByLabel("What to open").fill("jobs");
+    await page.keyboard.press("Enter");
+    await page.waitForURL(/\/jobs/);
+    await page.keyboard.press("?");
+    await page.getByRole("dialog", { name: "Keyboard" }).waitFor();
+    await page.keyboard.press("Escape");
+    await page.getByRole("dialog", { name: "Keyboard" }).waitFor({ state: "hidden" });
+    await page.keyboard.press("g");
+    await page.keyboard.press("c");
+    await page.waitForURL(/\/compare/);
   });
 
   it("a dropped file is read in the page, within 300 ms and without a request", async () => {
@@ -219,6 +289,13 @@ describe.skipIf(reason)("the web UI on a real server", () => {
     await page.getByRole("region", { name: "The job" }).waitFor();
     await page.getByTestId("verification").waitFor({ timeout: 55_000 });
 
+    // Others are ahead of it, so that there is time to change one's mind.
+    await page.evaluate(async (adapter) => {
+      for (const rank of [10, 11, 12, 13, 14]) {
+        const body = JSON.stringify({ kind: "resize", adapter, options: { rank } });
+        await fetch("/api/v1/jobs", { method: "POST", body, headers: { "content-type": "application/json" } });
+      }
+    }, id);
     page = await go(`/resize?id=${id}&value=9`);
     await expect.poll(() => write.isEnabled(), { timeout: 50_000 }).toBe(true);
     await write.click();

@@ -6,15 +6,12 @@ import {
   Group,
   Indicator,
   Kbd,
-  Modal,
-  Table,
   Text,
   TextInput,
   Tooltip,
   useMantineColorScheme,
 } from "@mantine/core";
 import { useDisclosure, useHotkeys } from "@mantine/hooks";
-import { Spotlight, spotlight } from "@mantine/spotlight";
 import {
   IconArrowsDiff,
   IconArrowsMinimize,
@@ -31,13 +28,17 @@ import {
 } from "@tabler/icons-react";
 import { useQuery } from "@tanstack/react-query";
 import { Link, Outlet, useLocation, useNavigate } from "@tanstack/react-router";
-import { type FormEvent, useEffect, useRef, useState } from "react";
+import { type FormEvent, lazy, Suspense, useEffect, useRef, useState } from "react";
 import { jobs as jobsQuery, serverInfo } from "../api/queries";
 import { localFile } from "../lib/localFile";
 import { DropZone } from "./DropZone";
 import { JobStream } from "./JobStream";
 import { LoginDialog } from "./LoginDialog";
 import { Tray, useTray } from "./Tray";
+
+// Asked for by few, so it comes when it is first asked for.
+const Shortcuts = lazy(() => import("./Shortcuts"));
+const Palette = lazy(() => import("./Palette"));
 
 export const SCREENS = [
   { to: "/library", name: "Library", key: "l", icon: IconBooks },
@@ -49,15 +50,6 @@ export const SCREENS = [
   { to: "/jobs", name: "Jobs", key: "j", icon: IconListDetails },
 ] as const;
 
-const SHORTCUTS: [string[], string][] = [
-  [["/"], "Search the library"],
-  [["Ctrl", "K"], "Everything, by name"],
-  [["?"], "This list"],
-  ...SCREENS.map(({ key, name }): [string[], string] => [["g", key], name]),
-  [["↑", "↓"], "Move in tables and heatmaps; Enter opens"],
-  [["Esc"], "Close, or clear a selection"],
-];
-
 /** The frame around every screen. */
 export function Shell() {
   const pinned = useTray();
@@ -68,7 +60,8 @@ export function Shell() {
   const { data: jobs } = useQuery(jobsQuery);
   const running =
     jobs?.filter((job) => (job.state === "running" || job.state === "queued") && job.family !== "analysis").length ?? 0;
-  useScreenKeys(navigate, openHelp);
+  const [palette, { open: openPalette }] = useDisclosure(false);
+  useScreenKeys(navigate, openHelp, openPalette);
 
   // A new screen is announced by its title, and read from its top.
   useEffect(() => {
@@ -167,25 +160,16 @@ export function Shell() {
           <Tray />
         </AppShell.Footer>
       )}
-      <Palette openHelp={openHelp} pick={() => picker.current?.click()} />
-      <Modal opened={help} onClose={closeHelp} title="Keyboard">
-        <Table>
-          <Table.Tbody>
-            {SHORTCUTS.map(([keys, what]) => (
-              <Table.Tr key={what}>
-                <Table.Td w={130}>
-                  {keys.map((key) => (
-                    <Kbd key={key} mr={4}>
-                      {key}
-                    </Kbd>
-                  ))}
-                </Table.Td>
-                <Table.Td>{what}</Table.Td>
-              </Table.Tr>
-            ))}
-          </Table.Tbody>
-        </Table>
-      </Modal>
+      {palette && (
+        <Suspense>
+          <Palette openHelp={openHelp} pick={() => picker.current?.click()} />
+        </Suspense>
+      )}
+      {help && (
+        <Suspense>
+          <Shortcuts onClose={closeHelp} />
+        </Suspense>
+      )}
       <DropZone onFile={pick} />
       <JobStream />
       <LoginDialog />
@@ -246,35 +230,12 @@ function SchemeButton() {
   );
 }
 
-function Palette({ openHelp, pick }: { openHelp: () => void; pick: () => void }) {
-  const navigate = useNavigate();
-  const actions = [
-    ...SCREENS.map(({ to, name, icon: Icon }) => ({
-      id: to,
-      label: name,
-      leftSection: <Icon size={20} aria-hidden />,
-      onClick: () => void navigate({ to }),
-    })),
-    { id: "open", label: "Open a file", leftSection: <IconUpload size={20} aria-hidden />, onClick: pick },
-    { id: "keys", label: "Keyboard shortcuts", leftSection: <IconKeyboard size={20} aria-hidden />, onClick: openHelp },
-  ];
-  return (
-    <Spotlight
-      actions={actions}
-      shortcut="mod + K"
-      nothingFound="Nothing of that name"
-      highlightQuery
-      searchProps={{ "aria-label": "What to open", placeholder: "Screens and actions" }}
-    />
-  );
-}
-
 /** `g` then a letter goes to a screen; `/` searches; `?` helps. Not while typing. */
-function useScreenKeys(navigate: ReturnType<typeof useNavigate>, openHelp: () => void) {
+function useScreenKeys(navigate: ReturnType<typeof useNavigate>, openHelp: () => void, openPalette: () => void) {
   const armed = useRef(0);
   useHotkeys([
     ["/", () => document.getElementById("open-box")?.focus()],
-    ["mod + K", () => spotlight.open()],
+    ["mod + K", openPalette],
   ]);
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {

@@ -130,7 +130,7 @@ function columnsOf(actions: { cancel: (id: string) => void; retry: (id: string) 
     {
       id: "created",
       title: "Started",
-      width: 140,
+      width: 164,
       cell: (job) => <span className="num">{date(job.started_at ?? job.created_at)}</span>,
     },
     { id: "took", title: "Took", width: 80, right: true, cell: (job) => took(job) },

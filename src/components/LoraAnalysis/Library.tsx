@@ -3,7 +3,7 @@ import { useDebouncedCallback } from "@mantine/hooks";
 import { IconBooks, IconRefresh, IconX } from "@tabler/icons-react";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
-import { useCallback, useEffect, useMemo, useState } from "react";
+import { lazy, Suspense, useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { type AdapterRow, api, take } from "../../api/client";
 import { jobs, type LibraryFilters } from "../../api/queries";
 import { failed } from "../../app/notices";
@@ -12,11 +12,12 @@ import { bytes, count, date, printable, short } from "../../lib/format";
 import { tray } from "../../lib/tray";
 import { Empty, ErrorState, Waiting } from "../ui/states";
 import { type Column, VirtualTable } from "../ui/VirtualTable";
-import { AdapterDrawer } from "./AdapterDrawer";
 import { rankText } from "./AdapterPicker";
 import { Facets } from "./Facets";
 import { Problems } from "./Problems";
 import { usePagedLibrary } from "./usePagedLibrary";
+
+const AdapterDrawer = lazy(() => import("./AdapterDrawer").then(({ AdapterDrawer: drawer }) => ({ default: drawer })));
 
 const SORTS = ["name", "size", "modified", "rank", "alpha", "parameters", "base_model", "algorithm", "problems"];
 
@@ -25,6 +26,9 @@ export default function Library() {
   const navigate = useNavigate({ from: "/library" });
   const client = useQueryClient();
   const { id } = search;
+  // Fetched with the first row that is opened, and kept for its closing.
+  const wasOpened = useRef(false);
+  wasOpened.current ||= id !== undefined;
   const filters = useMemo(() => filtersOf(search), [search]);
   const { first, total, rowAt, onRange } = usePagedLibrary(filters);
   const [chosen, setChosen] = useState<ReadonlyMap<string, AdapterRow>>(new Map());
@@ -131,7 +135,7 @@ export default function Library() {
           </div>
         )}
       </Stack>
-      <AdapterDrawer id={id} onClose={() => change({ id: undefined })} />
+      <Suspense>{wasOpened.current && <AdapterDrawer id={id} onClose={() => change({ id: undefined })} />}</Suspense>
     </div>
   );
 }
@@ -204,7 +208,7 @@ function columnsOf(chosen: ReadonlyMap<string, AdapterRow>, toggle: (row: Adapte
         </span>
       ),
     },
-    { id: "problems", title: "Health", width: 88, sortable: true, cell: (row) => <Problems row={row} /> },
+    { id: "problems", title: "Health", width: 104, sortable: true, cell: (row) => <Problems row={row} /> },
     {
       id: "base_model",
       title: "Base model",

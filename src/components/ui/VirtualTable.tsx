@@ -1,7 +1,17 @@
 import { VisuallyHidden } from "@mantine/core";
 import { IconArrowDown, IconArrowUp } from "@tabler/icons-react";
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { type KeyboardEvent, type ReactNode, useEffect, useId, useRef, useState } from "react";
+import {
+  type CSSProperties,
+  type KeyboardEvent,
+  memo,
+  type ReactNode,
+  useCallback,
+  useEffect,
+  useId,
+  useRef,
+  useState,
+} from "react";
 
 export interface Column<Row> {
   id: string;
@@ -65,7 +75,7 @@ export function VirtualTable<Row>(props: VirtualTableProps<Row>) {
     count,
     getScrollElement: () => scroller.current,
     estimateSize: () => rowHeight,
-    overscan: 12,
+    overscan: 6,
   });
   const items = rows.getVirtualItems();
   const [first, last] = [items[0]?.index ?? 0, items.at(-1)?.index ?? 0];
@@ -98,8 +108,12 @@ export function VirtualTable<Row>(props: VirtualTableProps<Row>) {
       onToggle?.(row);
     }
   };
-  const style = (column: Column<Row>) =>
-    column.grow ? { flex: `1 1 ${column.width}px`, minWidth: column.width } : { width: column.width };
+  const handlers = useRef({ onOpen });
+  handlers.current = { onOpen };
+  const click = useCallback((row: Row | undefined, index: number, target: HTMLElement) => {
+    setActive(index);
+    if (row !== undefined && !target.closest("button, a, input, label")) handlers.current.onOpen?.(row, index);
+  }, []);
   const minWidth = columns.reduce((sum, column) => sum + column.width, 0);
 
   return (
@@ -128,7 +142,7 @@ export function VirtualTable<Row>(props: VirtualTableProps<Row>) {
                   key={column.id}
                   role="columnheader"
                   className={column.right ? "right" : undefined}
-                  style={style(column)}
+                  style={widthOf(column)}
                   aria-sort={sorted}
                 >
                   {column.sortable && onSort ? (
@@ -154,39 +168,20 @@ export function VirtualTable<Row>(props: VirtualTableProps<Row>) {
         <tbody role="rowgroup" style={{ height: rows.getTotalSize() }}>
           {items.map(({ index, start }) => {
             const row = rowAt(index);
-            const selected = row !== undefined && isSelected?.(row);
             return (
-              <tr
+              <TableRow
                 key={row === undefined ? index : rowKey(row, index)}
                 id={`${base}-${index}`}
-                role="row"
-                aria-rowindex={index + 2}
-                aria-selected={isSelected ? Boolean(selected) : undefined}
-                data-selected={selected || undefined}
-                style={{
-                  transform: `translateY(${start}px)`,
-                  height: rowHeight,
-                  outline: index === active ? "2px solid var(--accent)" : undefined,
-                  outlineOffset: -2,
-                  cursor: onOpen ? "pointer" : undefined,
-                }}
-                onClick={(event) => {
-                  setActive(index);
-                  if (row !== undefined && !(event.target as HTMLElement).closest("button, a, input, label"))
-                    onOpen?.(row, index);
-                }}
-              >
-                {columns.map((column) => (
-                  <td
-                    key={column.id}
-                    role="gridcell"
-                    className={column.right ? "right" : undefined}
-                    style={style(column)}
-                  >
-                    <div className="clip">{row === undefined ? "…" : column.cell(row, index)}</div>
-                  </td>
-                ))}
-              </tr>
+                row={row}
+                index={index}
+                start={start}
+                height={rowHeight}
+                columns={columns}
+                isActive={index === active}
+                selected={isSelected ? row !== undefined && isSelected(row) : undefined}
+                opens={onOpen !== undefined}
+                onClick={click}
+              />
             );
           })}
         </tbody>
@@ -194,3 +189,48 @@ export function VirtualTable<Row>(props: VirtualTableProps<Row>) {
     </div>
   );
 }
+
+function widthOf<Row>(column: Column<Row>): CSSProperties {
+  return column.grow ? { flex: `1 1 ${column.width}px`, minWidth: column.width } : { width: column.width };
+}
+
+interface TableRowProps<Row> {
+  id: string;
+  row: Row | undefined;
+  index: number;
+  start: number;
+  height: number;
+  columns: Column<Row>[];
+  isActive: boolean;
+  selected: boolean | undefined;
+  opens: boolean;
+  onClick: (row: Row | undefined, index: number, target: HTMLElement) => void;
+}
+
+/** A row stays as it is while others scroll into sight. */
+const TableRow = memo(function TableRow<Row>(props: TableRowProps<Row>) {
+  const { id, row, index, start, height, columns, isActive, selected, opens, onClick } = props;
+  return (
+    <tr
+      id={id}
+      role="row"
+      aria-rowindex={index + 2}
+      aria-selected={selected}
+      data-selected={selected || undefined}
+      style={{
+        transform: `translateY(${start}px)`,
+        height,
+        outline: isActive ? "2px solid var(--accent)" : undefined,
+        outlineOffset: -2,
+        cursor: opens ? "pointer" : undefined,
+      }}
+      onClick={(event) => onClick(row, index, event.target as HTMLElement)}
+    >
+      {columns.map((column) => (
+        <td key={column.id} role="gridcell" className={column.right ? "right" : undefined} style={widthOf(column)}>
+          <div className="clip">{row === undefined ? "…" : column.cell(row, index)}</div>
+        </td>
+      ))}
+    </tr>
+  );
+}) as <Row>(props: TableRowProps<Row>) => ReactNode;
