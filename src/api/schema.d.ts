@@ -622,7 +622,7 @@ export interface components {
             limit: number;
             /**
              * Facets
-             * @description By root, base_model, algorithm, dialect, trainer, dtype, container, problems and tags.
+             * @description By root, base_model, algorithm, dialect, trainer, dtype, container, problems; all tags.
              */
             facets: {
                 [key: string]: components["schemas"]["FacetValue"][];

@@ -104,10 +104,9 @@ class Library:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._kept: OrderedDict[Query, list[tuple[Any, ...]]] = OrderedDict()
-        self._kept_tags: OrderedDict[Query, list[tuple[str | None, int]]] = OrderedDict()
+        self._tags: list[tuple[str | None, int]] | None = None
         self._generation = -1
         self._lock = Lock()
-        self._counting = Lock()
 
     def find(self, query: Query) -> Page:
         condition = self._condition(query)
@@ -161,27 +160,24 @@ class Library:
         return found
 
     def _counted(self, query: Query) -> _Counts:
-        plain = replace(query, sort="name", descending=False, offset=0, limit=0)
-        grouped = replace(plain, facets=(), problems=())  # these are applied to the groups
+        """Counts, kept by what cannot be applied to groups afterwards."""
+        grouped = replace(query, facets=(), problems=(), sort="name", descending=False, offset=0, limit=0)
         generation = self._catalog.generation()
         with self._lock:
             if generation != self._generation:
                 self._kept.clear()
-                self._kept_tags.clear()
+                self._tags = None
                 self._generation = generation
-            groups, tags = self._kept.get(grouped), self._kept_tags.get(plain)
+            groups, tags = self._kept.get(grouped), self._tags
         if groups is not None and tags is not None:
             return _Counts(groups, tags)
-        with self._counting:  # of clients that ask the same, one counts
-            groups, tags = self._kept.get(grouped), self._kept_tags.get(plain)
-            groups = self._groups(grouped) if groups is None else groups
-            tags = self._tags(plain) if tags is None else tags
-            with self._lock:
-                if generation == self._generation:
-                    self._kept[grouped], self._kept_tags[plain] = groups, tags
-                for kept in (self._kept, self._kept_tags):
-                    while len(kept) > _KEPT_ANSWERS:
-                        kept.popitem(last=False)
+        groups = self._groups(grouped) if groups is None else groups
+        tags = self._count_tags() if tags is None else tags
+        with self._lock:
+            if generation == self._generation:
+                self._kept[grouped], self._tags = groups, tags
+            while len(self._kept) > _KEPT_ANSWERS:
+                self._kept.popitem(last=False)
         return _Counts(groups, tags)
 
     def _groups(self, query: Query) -> list[tuple[Any, ...]]:
@@ -197,13 +193,11 @@ class Library:
             ).fetchall()
         return [tuple(row) for row in rows]
 
-    def _tags(self, query: Query) -> list[tuple[str | None, int]]:
-        condition = self._condition(query)
-        inside = f" WHERE id IN (SELECT id FROM items{condition.where()})" if condition.text else ""
+    def _count_tags(self) -> list[tuple[str | None, int]]:
+        """Of the whole library: a library of 10,000 adapters has hundreds of thousands, too many for every search."""
         with self._catalog.database.read() as connection:
             rows = connection.execute(
-                f"SELECT tag, count(*) AS n FROM tags{inside} GROUP BY tag ORDER BY n DESC, tag LIMIT {_MOST_TAGS}",
-                condition.values,
+                f"SELECT tag, count(*) AS n FROM tags GROUP BY tag ORDER BY n DESC, tag LIMIT {_MOST_TAGS}"
             ).fetchall()
         return [(row[0], row[1]) for row in rows]
 

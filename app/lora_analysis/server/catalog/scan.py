@@ -26,7 +26,7 @@ from .store import Catalog, Found, item_id
 Progress = Callable[[int, int], None]  # adapters looked at, adapters found so far
 Cancel = Callable[[], bool]
 _BATCH = 50
-_COUNT_SECONDS = 2.0  # counts of facets are made anew at most so often while a scan runs
+_COUNT_SECONDS = 5.0  # counts of facets are made anew at most so often while a scan runs
 _BATCH_SECONDS = 1.0  # so that the list fills while a slow disk is read
 
 

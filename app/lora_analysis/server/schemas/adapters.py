@@ -96,7 +96,7 @@ class AdapterPage(Reply):
     offset: int
     limit: int
     facets: dict[str, list[FacetValue]] = Field(
-        description="By root, base_model, algorithm, dialect, trainer, dtype, container, problems and tags."
+        description="By root, base_model, algorithm, dialect, trainer, dtype, container, problems; all tags."
     )
     rank_min: int | None
     rank_max: int | None
