@@ -212,3 +212,59 @@ def test_the_command_reports_the_measured_error(tmp_path: Path) -> None:
     )
     assert again.code == 1
     assert lora("extract", tuned, base, "-o", tmp_path / "x.safetensors").code == 2
+
+
+@pytest.mark.parametrize("to", ["kohya", "diffusers", "comfyui"])
+def test_a_plan_reads_no_value_and_says_the_size_of_what_is_written(
+    tmp_path: Path, to: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuned, base, _ = checkpoints(tmp_path)
+    changed = read(tuned)
+    changed[f"{PREFIX}input_blocks.7.1.proj_in.weight"] += np.float32(1)  # so that every weight differs
+    other = write(tmp_path / "changed.safetensors", changed)
+    asked: dict[str, Any] = {"to": to, "rank": 4, "family": "sdxl"}
+    with monkeypatch.context() as patch:
+        patch.setattr("lora_analysis.baking.checkpoint.Checkpoint.array", _no_values)
+        plan = la.extract(other, base, tmp_path / "out.safetensors", dry_run=True, **asked)
+    assert not (tmp_path / "out.safetensors").exists()
+    report = la.extract(other, base, tmp_path / "out.safetensors", **asked)
+    found, done = plan.to_dict(), report.to_dict()
+    assert found["size_least"] == found["size_most"] == done["output"]["size"]
+    assert {one["layer"]: one["max_rank"] for one in found["layers"]} == {
+        one["layer"]: one["rank"] for one in done["layers"]
+    }
+    assert found["skipped"] == done["skipped"] != []
+
+
+def _no_values(*_: object) -> None:
+    raise AssertionError("a plan read a value")
+
+
+@pytest.mark.parametrize("asked", [{"energy": 0.9}, {"error": 0.2}, {"size": 12_000}, {"energy": 1.0, "max_rank": 3}])
+def test_sizes_of_a_plan_bound_what_is_written(tmp_path: Path, asked: dict[str, Any]) -> None:
+    tuned, base, _ = checkpoints(tmp_path)
+    changed = read(tuned)
+    changed[f"{PREFIX}input_blocks.7.1.proj_in.weight"] += np.float32(1)
+    other = write(tmp_path / "changed.safetensors", changed)
+    plan = la.extract(other, base, None, family="sdxl", full_norms=True, **asked).to_dict()
+    report = la.extract(other, base, tmp_path / "out.safetensors", family="sdxl", full_norms=True, **asked)
+    assert plan["size_least"] <= report.size <= plan["size_most"]
+    limits = {one["layer"]: one["max_rank"] for one in plan["layers"]}
+    assert all((one.rank or 0) <= (limits[name] or 0) for name, one in report.layers.items())
+    assert any(limit is None for limit in limits.values())  # norms and biases, whole
+
+
+def test_a_dry_run_of_the_command_writes_nothing_and_refuses_like_the_run(tmp_path: Path) -> None:
+    tuned, base, _ = checkpoints(tmp_path)
+    arguments = ("extract", tuned, base, "--rank", 4, "--base-model", "sdxl", "--dry-run")
+    before = sorted(tmp_path.iterdir())
+    done = lora(*arguments)
+    assert done.code == 0, done.err
+    assert "where every weight differs" in done.out
+    assert "left out" in done.out
+    document = lora(*arguments, "-o", tmp_path / "out.safetensors", "--json").json
+    assert document["dry_run"] is True
+    assert document["layers_compared"] == 7
+    assert sorted(tmp_path.iterdir()) == before
+    assert lora(*arguments, "-o", base).code == 1
+    assert lora(*arguments[:-1], "--dry-run", "--component", "no such").code != 0

@@ -10,7 +10,7 @@ from ..baking.checkpoint import open_checkpoint
 from ..errors import OptionError
 from .extraction import ExtractReport, check_extract_output, write_extraction
 from .options import ExtractOptions
-from .units import find_units
+from .plan import ExtractPlan, plan_extract
 
 PathLike = str | os.PathLike[str]
 Progress = Callable[[int, int], None]  # bytes written, bytes in all
@@ -20,19 +20,21 @@ Cancel = Callable[[], bool]
 def extract(
     tuned: PathLike,
     base: PathLike,
-    output: PathLike,
+    output: PathLike | None,
     *,
     to: str = "kohya",
+    dry_run: bool = False,
     overwrite: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
     **asked: Any,
-) -> ExtractReport:
+) -> ExtractPlan | ExtractReport:
     """The adapter that turns ``base`` into ``tuned``: one truncated SVD per weight, with the error measured.
 
     ``asked``: one of ``rank``, ``energy``, ``error``, ``size``; further ``max_rank``, ``dtype``, ``seed``, ``power``,
     ``full_norms``, ``component``, ``family``; see :class:`.options.ExtractOptions`. ``to`` is the output's dialect.
+    Returns the plan for ``dry_run``: both headers are read, and no value.
 
     Raises: OptionError, FileAccessError, HeaderError, NonFiniteError naming the layer, OutputError, CancelledError.
     """
@@ -42,8 +44,8 @@ def extract(
         raise OptionError(f"no option of an extraction is named {unknown[0]!r}")
     options = ExtractOptions(to=to, **given)  # type: ignore[arg-type]  # checked there
     with open_checkpoint(tuned) as new, open_checkpoint(base) as old:
-        found = find_units(new, old, options)
-        place = check_extract_output(options, (new, old), output, overwrite=overwrite)
-        return write_extraction(
-            found, new, old, options, place, overwrite=overwrite, workers=workers, progress=progress, cancel=cancel
-        )
+        plan = plan_extract(new, old, options)
+        place = None if output is None else check_extract_output(plan, output, overwrite=overwrite)
+        if dry_run or place is None:
+            return plan
+        return write_extraction(plan, place, overwrite=overwrite, workers=workers, progress=progress, cancel=cancel)

@@ -11,25 +11,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .. import __version__
 from ..adapter import FloatArray
 from ..baking.checkpoint import Checkpoint
-from ..converting.configuration import component_configs, lora_config
-from ..converting.plan import LayerPlan, Stored
 from ..errors import OptionError
-from ..formats.adapter_config import PEFT_PREFIX
 from ..formats.adapter_output import OutputPlace, check_place, place_for, write_adapter
-from ..formats.digests import PLACEHOLDERS
 from ..formats.encoding import buffer_of, encode
-from ..formats.layout import TensorPlan, aligned, predicted_size
-from ..formats.strict_json import dumps
+from ..formats.layout import predicted_size
 from ..formats.target import check_target
 from ..linalg.floats import Float64Array, widen
 from ..linalg.streams import map_layers
-from ..resizing.header import OPERATION_KEY
-from ..resizing.options import OUTPUT_DTYPES
-from ..resizing.provenance import HISTORY_KEY
 from .options import ExtractOptions
+from .plan import Contents, ExtractPlan, contents
 from .ranks import Spectrum, ranks_of
 from .sketch import norm_of, sketch
 from .units import Found, Unit
@@ -90,17 +82,12 @@ class ExtractReport:
         }
 
 
-def check_extract_output(
-    options: ExtractOptions,
-    checkpoints: tuple[Checkpoint, Checkpoint],
-    target: str | os.PathLike[str],
-    *,
-    overwrite: bool,
-) -> OutputPlace:
+def check_extract_output(plan: ExtractPlan, target: str | os.PathLike[str], *, overwrite: bool) -> OutputPlace:
     """Where the adapter would be written. Raises: OptionError, OutputError."""
-    place = place_for(target, dialect=options.to, has_config=options.to == "peft")
+    to = plan.options.to
+    place = place_for(target, dialect=to, has_config=to == "peft")
     check_place(place, (), overwrite=overwrite)
-    inputs = [file for checkpoint in checkpoints for file in checkpoint.files]
+    inputs = [file for checkpoint in (plan.tuned, plan.base) for file in checkpoint.files]
     if not place.is_new_folder:
         check_target(place.weights, inputs, overwrite=overwrite, suffixes=())
     if place.is_torch:
@@ -109,10 +96,7 @@ def check_extract_output(
 
 
 def write_extraction(
-    found: Found,
-    tuned: Checkpoint,
-    base: Checkpoint,
-    options: ExtractOptions,
+    plan: ExtractPlan,
     place: OutputPlace,
     *,
     overwrite: bool = False,
@@ -124,20 +108,21 @@ def write_extraction(
 
     Raises: OptionError where nothing differs or a size is too small; NonFiniteError, OutputError, CancelledError.
     """
-    run = _Run(tuned, base, options)
+    run, found, options = _Run(plan.tuned, plan.base, plan.options), plan.found, plan.options
+    tuned, base = plan.tuned, plan.base
     units = {unit.name: unit for unit in found.units}
     spectra = dict(map_layers(run.spectrum, units.values(), workers=workers, cancel=cancel))
     changed = {name: unit for name, unit in units.items() if spectra[name].norm}
     if not changed:
         raise OptionError(f"{tuned.path} and {base.path} are equal in every weight; there is nothing to extract")
     matrices = {name: unit for name, unit in changed.items() if not unit.is_vector}
-    plan = _plan(run, found.family, changed, matrices, {name: spectra[name] for name in matrices})
+    made = _chosen(plan, changed, matrices, {name: spectra[name] for name in matrices})
     errors: dict[str, LayerError] = {}
     written = write_adapter(
-        place, [one.tensor for one in plan.tensors], _chunks(run, plan, errors, workers, cancel), plan.metadata,
-        plan.config, overwrite=overwrite, progress=progress, cancel=cancel,
+        place, [one.tensor for one in made.tensors], _chunks(run, made, errors, workers, cancel), made.metadata,
+        made.config, overwrite=overwrite, progress=progress, cancel=cancel,
     )  # fmt: skip
-    notes = _notes(plan, matrices, spectra, options)
+    notes = _notes(made, matrices, spectra, options)
     layers = {name: errors[name] for name in changed}
     return ExtractReport(
         options, found, written.path, written.size, layers, len(units) - len(changed),
@@ -180,20 +165,12 @@ def _distance(delta: Float64Array, up: FloatArray, down: FloatArray) -> float:
     return sqrt(squares)
 
 
-class _Plan(NamedTuple):
-    layers: Mapping[str, LayerPlan]
-    units: Mapping[str, Unit]
-    tensors: list[Stored]
-    metadata: Mapping[str, str]
-    config: Mapping[str, Any] | None
-
-
-def _plan(
-    run: _Run, family: str, changed: Mapping[str, Unit], matrices: Mapping[str, Unit], spectra: Mapping[str, Spectrum]
-) -> _Plan:
+def _chosen(
+    plan: ExtractPlan, changed: Mapping[str, Unit], matrices: Mapping[str, Unit], spectra: Mapping[str, Spectrum]
+) -> Contents:
     """Raises: OptionError where not even rank 1 of every layer fits the size."""
-    options = run.options
-    smallest = _of_ranks(run, family, changed, dict.fromkeys(matrices, 1))
+    options = plan.options
+    smallest = contents(plan, changed, dict.fromkeys(matrices, 1))
     room = 0
     if options.size is not None:
         # Everything but factors, and as many digits more as larger ranks and offsets can need.
@@ -202,64 +179,17 @@ def _plan(
         room = options.size - (fixed - factors)
         if room < factors:
             raise OptionError(f"rank 1 of every layer already takes {fixed:,} bytes; {options.size:,} were asked for")
-    return _of_ranks(run, family, changed, ranks_of(matrices, spectra, options, room))
-
-
-def _of_ranks(run: _Run, family: str, changed: Mapping[str, Unit], ranks: Mapping[str, int]) -> _Plan:
-    options = run.options
-    dtype = OUTPUT_DTYPES[options.dtype]
-    layers = {name: _layer(unit, ranks.get(name), dtype, options) for name, unit in changed.items()}
-    stored = [one for plan in layers.values() for one in plan.tensors]
-    by_name = {one.tensor.name: one for one in stored}
-    tensors = [by_name[tensor.name] for tensor in aligned([one.tensor for one in stored])]
-    factored = {name: plan for name, plan in layers.items() if plan.rank}
-    config = _config(factored, family) if options.to == "peft" else None
-    return _Plan(layers, changed, tensors, _metadata(run, factored), config)
-
-
-def _layer(unit: Unit, rank: int | None, dtype: str, options: ExtractOptions) -> LayerPlan:
-    if rank is None:
-        tensor = Stored(TensorPlan(unit.name, dtype, unit.shape), role="bias")
-        return LayerPlan(unit.name, "norm", "rewrite", (), unit.shape[0], tensors=(tensor,))
-    spoken, (out, width, *kernel) = options.spoken, unit.shape
-    tensors = [
-        Stored(TensorPlan(unit.name + spoken.down, dtype, (rank, width, *kernel)), role="down"),
-        Stored(TensorPlan(unit.name + spoken.up, dtype, (out, rank, *(1 for _ in kernel))), role="up"),
-    ]
-    if spoken.states_alpha:
-        tensors.append(Stored(TensorPlan(f"{unit.name}.alpha", "F32", ()), value=float(rank)))
-    return LayerPlan(unit.name, "lora", "rewrite", (), out, rank, None, 1.0, float(rank), tuple(tensors))
-
-
-def _config(layers: Mapping[str, LayerPlan], family: str) -> dict[str, Any]:
-    return {
-        "base_model_name_or_path": None, "bias": "none", "fan_in_fan_out": family == "gpt2", "inference_mode": True,
-        "lora_dropout": 0.0, "modules_to_save": None, "task_type": None, **lora_config(layers, PEFT_PREFIX, {}),
-    }  # fmt: skip
-
-
-def _metadata(run: _Run, layers: Mapping[str, LayerPlan]) -> dict[str, str]:
-    options = run.options
-    ranks = {plan.rank for plan in layers.values()}
-    common = str(ranks.pop()) if len(ranks) == 1 else "Dynamic"
-    metadata = {"format": "pt", "sshs_model_hash": PLACEHOLDERS["sshs_model_hash"], OPERATION_KEY: "extract"}
-    if options.to == "kohya":
-        metadata |= {"ss_network_module": "networks.lora", "ss_network_dim": common, "ss_network_alpha": common}
-    if options.to == "diffusers":
-        metadata["lora_adapter_metadata"] = dumps(component_configs(layers))
-    inputs = [{"name": os.path.basename(os.path.normpath(one.path)), "size": one.size} for one in (run.tuned, run.base)]
-    record = {"operation": "extract", "options": options.to_dict(), "version": __version__, "inputs": inputs}
-    return metadata | {HISTORY_KEY: dumps([record])}
+    return contents(plan, changed, ranks_of(matrices, spectra, options, room))
 
 
 def _chunks(
-    run: _Run, plan: _Plan, errors: dict[str, LayerError], workers: int | None, cancel: Cancel | None
+    run: _Run, made: Contents, errors: dict[str, LayerError], workers: int | None, cancel: Cancel | None
 ) -> Iterator[Buffer]:
-    owners = {one.tensor.name: name for name, layer in plan.layers.items() for one in layer.tensors if one.role}
-    order = dict.fromkeys(owners[one.tensor.name] for one in plan.tensors if one.role)
+    owners = {one.tensor.name: name for name, layer in made.layers.items() for one in layer.tensors if one.role}
+    order = dict.fromkeys(owners[one.tensor.name] for one in made.tensors if one.role)
 
     def calculate(name: str) -> tuple[str, dict[str, FloatArray], LayerError]:
-        unit, layer = plan.units[name], plan.layers[name]
+        unit, layer = made.units[name], made.layers[name]
         dtype = layer.tensors[0].tensor.dtype
         if layer.rank is None:
             delta = unit.delta(run.tuned, run.base)
@@ -272,26 +202,26 @@ def _chunks(
     results = map_layers(calculate, order, workers=workers, cancel=cancel)
     ready: dict[str, dict[str, FloatArray]] = {}
     with closing(results):
-        for one in plan.tensors:
+        for one in made.tensors:
             if one.value is not None:
                 yield buffer_of(np.full(one.tensor.shape, one.value, np.float32))
                 continue
             name = owners[one.tensor.name]
             while name not in ready:
-                made, arrays, error = next(results)
-                ready[made], errors[made] = arrays, error
+                done, arrays, error = next(results)
+                ready[done], errors[done] = arrays, error
             yield buffer_of(ready[name].pop(one.role))
 
 
 def _notes(
-    plan: _Plan, matrices: Mapping[str, Unit], spectra: Mapping[str, Spectrum], options: ExtractOptions
+    made: Contents, matrices: Mapping[str, Unit], spectra: Mapping[str, Spectrum], options: ExtractOptions
 ) -> Iterator[str]:
     if options.rank is not None:
         return
-    capped = [n for n in matrices if plan.layers[n].rank == options.limit < matrices[n].limit]
+    capped = [n for n in matrices if made.layers[n].rank == options.limit < matrices[n].limit]
     if capped:
         yield f"{len(capped)} layers reached the largest rank allowed, {options.limit}; --max-rank allows more"
     total = sum(spectra[name].norm ** 2 for name in matrices)
-    kept = sum(float(np.sum(spectra[n].values[: plan.layers[n].rank] ** 2)) for n in matrices)
+    kept = sum(float(np.sum(spectra[n].values[: made.layers[n].rank] ** 2)) for n in matrices)
     if options.error is not None and 1 - kept / total > options.error**2:
         yield f"the error asked for, {options.error:g}, is not reached within rank {options.limit}"
