@@ -309,6 +309,34 @@ def test_mistakes_end_before_any_work(tmp_path: Path) -> None:
     assert not (tmp_path / "out.safetensors").exists()
 
 
+def test_adapters_of_different_base_models_are_refused_before_any_weight_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = write(tmp_path / "base.safetensors", SDXL)
+    to_k = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+    one = write(tmp_path / "sd1.safetensors", pair(to_k, H, 768, 2, alpha=2.0))
+    flux = {f"{n}_img_attn_qkv": n for n in ("lora_unet_double_blocks_0", "lora_unet_double_blocks_1")}
+    arrays = {key: array for n, name in enumerate(flux) for key, array in pair(name, 3 * H, H, 2, 2.0, seed=n).items()}
+    arrays |= pair("lora_unet_single_blocks_0_linear1", 7 * H, H, 2, alpha=2.0)
+    two = write(tmp_path / "flux.safetensors", arrays)
+    monkeypatch.setattr("lora_analysis.baking.checkpoint.Checkpoint.array", _no_values)
+    for drop in (False, True):  # dropping leaves layers out, never a whole adapter
+        with pytest.raises(OptionError, match=r"made for .+ and .+ no common base"):
+            la.bake(base, [one, two], None, tmp_path / "out.safetensors", drop=drop)
+        with pytest.raises(OptionError, match=r"flux.safetensors: none of its 3 layers"):
+            la.bake(base, [two], None, tmp_path / "out.safetensors", drop=drop)
+        with pytest.raises(OptionError, match=r"none of its"):  # also where the base model is said
+            la.bake(base, [one, two], None, tmp_path / "out.safetensors", family="sdxl", drop=drop)
+    done = lora("bake", base, one, two, "-o", tmp_path / "out.safetensors")
+    assert done.code == 2
+    assert "no common base" in done.err
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def _no_values(*_: object) -> None:
+    raise AssertionError("a weight was read")
+
+
 def test_a_quantised_weight_is_not_added_to(tmp_path: Path) -> None:
     key = f"{PREFIX}input_blocks.4.1.proj_in"
     base = write(

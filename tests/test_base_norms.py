@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import lora_analysis as la
+from command import lora
 from lora_analysis.adapter import Adapter
 from lora_analysis.errors import NonFiniteError, OptionError
 from lora_analysis.formats.base_weights import BaseWeight, match_base_weights
@@ -159,3 +161,73 @@ def test_base_and_recipe_ask_for_each_other() -> None:
         options_of(recipe="fro_ckpt=1,thr=-1")
     with pytest.raises(OptionError, match="none was asked for"):
         options_of(recipe="fro_lora=1,thr=-1", base="base.safetensors")
+
+
+# SD1's original checkpoint numbers its blocks; every attention has the same shapes, so that only names tell them apart.
+LDM = {
+    "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q": "input_blocks.1.1.transformer_blocks.0.attn1.to_q",
+    "down_blocks.0.attentions.1.transformer_blocks.0.attn1.to_q": "input_blocks.2.1.transformer_blocks.0.attn1.to_q",
+    "mid_block.attentions.0.transformer_blocks.0.attn1.to_q": "middle_block.1.transformer_blocks.0.attn1.to_q",
+    "up_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q": "output_blocks.3.1.transformer_blocks.0.attn1.to_q",
+    "up_blocks.3.attentions.2.transformer_blocks.0.attn1.to_q": "output_blocks.11.1.transformer_blocks.0.attn1.to_q",
+    "down_blocks.1.resnets.0.conv1": "input_blocks.4.0.in_layers.2",
+    "up_blocks.3.resnets.1.conv2": "output_blocks.10.0.out_layers.3",
+    "down_blocks.1.resnets.0.conv_shortcut": "input_blocks.4.0.skip_connection",
+}
+CROSS = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"  # 768 wide: SD1
+
+
+def ldm_shape(module: str) -> tuple[int, ...]:
+    if "resnets" in module:
+        return (8, 8, 1, 1) if "shortcut" in module else (8, 8, 3, 3)
+    return (8, 8)
+
+
+def test_resize_finds_the_weights_of_an_original_checkpoint_for_diffusers_names(tmp_path: Path) -> None:
+    spectrum = (4.0, 2.0, 1.0, 0.5)
+    arrays = {
+        key: array for module in LDM for key, array in pair(f"unet.{module}", ldm_shape(module), spectrum).items()
+    }
+    arrays |= pair(f"unet.{CROSS}", (8, 768), spectrum)
+    arrays = {key.replace("lora_down", "lora_A").replace("lora_up", "lora_B"): array for key, array in arrays.items()}
+    # Norms fall from layer to layer: a layer that found another's weight would get another's rank.
+    wanted_norms = {module: 3.0 * 0.8**number for number, module in enumerate([*LDM, CROSS])}
+    base = {}
+    for module, norm in wanted_norms.items():
+        shape = (8, 768) if module == CROSS else ldm_shape(module)
+        weight = RNG.standard_normal(shape)
+        name = LDM.get(module, "input_blocks.1.1.transformer_blocks.0.attn2.to_k")
+        base[f"model.diffusion_model.{name}.weight"] = weight * (norm / np.linalg.norm(weight))
+    checkpoint = write(tmp_path / "base.safetensors", base)
+    path = write(tmp_path / "a.safetensors", arrays)
+    with la.open(path) as adapter:
+        assert (adapter.dialect, adapter.base_model.family) == ("diffusers", "sd15")
+        found = base_norms(checkpoint, adapter.layers, family="sd15")
+    for module, norm in wanted_norms.items():
+        assert found[f"unet.{module}"].frobenius == pytest.approx(norm, rel=1e-6), module
+    threshold = 0.0
+    expected = {
+        f"unet.{module}": max(1, sum(value / norm >= 10**threshold for value in spectrum))
+        for module, norm in wanted_norms.items()
+    }
+    assert set(expected.values()) == {1, 2, 3}
+    out = tmp_path / "out.safetensors"
+    done = lora("resize", path, "-o", out, "--recipe", f"fro_ckpt=1,thr={threshold}", "--base", checkpoint)
+    assert done.code == 0, done.err
+    with la.open(out) as adapter:
+        assert {name: layer.rank for name, layer in adapter.layers.items()} == expected
+
+
+def test_resize_refuses_a_checkpoint_without_the_modules(tmp_path: Path) -> None:
+    arrays = pair("unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q", (8, 8), (1.0, 0.5))
+    path = write(tmp_path / "a.safetensors", arrays | pair(f"unet.{CROSS}", (8, 768), (1.0, 0.5)))
+    checkpoint = write(
+        tmp_path / "base.safetensors",
+        {"model.diffusion_model.input_blocks.2.1.transformer_blocks.0.attn1.to_q.weight": np.ones((8, 8))},
+    )
+    done = lora(
+        "resize", path, "-o", tmp_path / "out.safetensors", "--recipe", "fro_ckpt=1,thr=0", "--base", checkpoint
+    )
+    assert done.code == 2
+    assert "2 of 2 layers find no weight" in done.err
+    assert not (tmp_path / "out.safetensors").exists()
