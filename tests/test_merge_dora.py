@@ -92,6 +92,68 @@ def test_a_recipe_with_a_base_is_repeated_and_notices_another_base(tmp_path: Pat
         la.repeat_merge(tmp_path / "out.safetensors", tmp_path / "x.safetensors")
 
 
+def in_diffusers_names(number: int, name: str, shape: tuple[int, int], axis: str) -> adapters.Arrays:
+    norms = {"out": (shape[0],), "in": (1, shape[1])}[axis]
+    return {
+        f"{name}.lora_A.weight": normal(number, 2, shape[1]),
+        f"{name}.lora_B.weight": normal(number + 1, shape[0], 2),
+        f"{name}.{KEPT[axis]}": np.abs(normal(number + 2, *norms)) + 0.5,
+    }
+
+
+@pytest.mark.parametrize("axis", ["out", "in"])
+def test_the_module_table_finds_weights_of_an_original_checkpoint(axis: str, tmp_path: Path) -> None:
+    """UNet blocks have other numbers there, and weights of one size: a wrong one would give another difference."""
+    block = "unet.down_blocks.0.attentions.{}.transformer_blocks.0"
+    original = "model.diffusion_model.input_blocks.{}.1.transformer_blocks.0"
+    places = {
+        f"{block.format(0)}.attn1.to_q": (f"{original.format(1)}.attn1.to_q.weight", (8, 8)),
+        f"{block.format(1)}.attn1.to_q": (f"{original.format(2)}.attn1.to_q.weight", (8, 8)),
+        "unet.mid_block.attentions.0.proj_in": ("model.diffusion_model.middle_block.1.proj_in.weight", (8, 8)),
+        f"{block.format(0)}.attn2.to_k": (f"{original.format(1)}.attn2.to_k.weight", (8, 768)),
+    }
+    arrays, weights = {}, {}
+    for number, (name, (key, shape)) in enumerate(places.items()):
+        arrays |= in_diffusers_names(10 * number, name, shape, axis)
+        weights[key] = normal(100 + number, *shape)
+    check_differences(tmp_path, "sd15", arrays, weights, {n: weights[key] for n, (key, _) in places.items()}, axis)
+
+
+def test_parts_of_a_fused_weight_are_its_own_rows(tmp_path: Path) -> None:
+    block, key = "transformer.transformer_blocks.0.attn", "double_blocks.0.img_attn.qkv.weight"
+    fused = {key: normal(60, 24, 8), "double_blocks.0.img_attn.proj.weight": normal(61, 8, 8)}
+    bases = {f"{block}.to_{part}": fused[key][8 * n : 8 * n + 8] for n, part in enumerate("qkv")}
+    bases |= {f"{block}.to_out.0": fused["double_blocks.0.img_attn.proj.weight"]}
+    arrays = {}
+    for number, name in enumerate(bases):
+        arrays |= in_diffusers_names(10 * number, name, (8, 8), "out")
+    plain = "transformer.single_transformer_blocks.0.attn.to_q"
+    arrays |= {f"{plain}.lora_A.weight": normal(3, 2, 8), f"{plain}.lora_B.weight": normal(4, 8, 2)}
+    check_differences(tmp_path, "flux1", arrays, fused, bases, "out")
+
+
+KEPT = {"out": "lora_magnitude_vector", "in": "dora_scale"}  # PEFT has norms of the rows alone
+
+
+def check_differences(
+    folder: Path, family: str, arrays: adapters.Arrays, weights: adapters.Arrays, bases: adapters.Arrays, axis: str
+) -> None:
+    """Merge one adapter beside a checkpoint: every DoRA layer is the difference to its own weight."""
+    path, base = save(folder / "dora.safetensors", arrays), save(folder / "base.safetensors", weights)
+    with la.open(path) as adapter:
+        assert adapter.base_model.family == family
+        assert {name for name, layer in adapter.layers.items() if layer.magnitude_axis == axis} == bases.keys()
+    la.merge([path], None, folder / "out.safetensors", base=base)
+    ran = lora("merge", path, "-o", folder / "cli.safetensors", "--base", base)
+    assert ran.code == 0, ran.err
+    assert (folder / "cli.safetensors").read_bytes() == (folder / "out.safetensors").read_bytes()
+    with la.open(folder / "out.safetensors") as made:
+        for name, weight in bases.items():
+            delta = arrays[f"{name}.lora_B.weight"].astype(float) @ arrays[f"{name}.lora_A.weight"].astype(float)
+            wanted = difference(weight, delta, arrays[f"{name}.{KEPT[axis]}"], axis)
+            assert_close(la.materialise(made.layers[name]), wanted, 1e-5)
+
+
 def test_without_a_base_dora_is_refused_with_the_reason(tmp_path: Path) -> None:
     path = save(tmp_path / "dora.safetensors", dora("out"))
     with pytest.raises(OpaqueUpdateError, match="--base"):

@@ -45,12 +45,14 @@ class Base:
 def beside_base(adapters: Iterable[Adapter], source: TensorSource) -> tuple[list[Adapter], Base]:
     """The adapters with their DoRA layers as differences. Values are read when a layer is asked for.
 
+    Weights are found through the module table of each adapter's base model where their names differ.
+
     Raises: OptionError where no input is DoRA, or a DoRA layer finds no weight of its name and size in the checkpoint.
     """
     made, keys = [], set[str]()
     for adapter in adapters:
         dora = {name: layer for name, layer in adapter.layers.items() if layer.magnitude_axis}
-        weights = match_base_weights(dora, source.tensors)
+        weights = match_base_weights(dora, source.tensors, adapter.base_model.family)
         missing = [name for name in dora if name not in weights]
         if missing:
             raise OptionError(
