@@ -222,6 +222,75 @@ def test_norms_of_rows_follow_a_split_and_take_the_targets_shape(tmp_path: Path)
         np.testing.assert_array_equal(back.source.array(f"{FLUX}.dora_scale"), arrays[f"{FLUX}.dora_scale"])
 
 
+def test_biases_and_norms_are_measured_after_writing(tmp_path: Path) -> None:
+    name = "double_blocks.0.img_attn.qkv"
+    arrays = dora(FLUX, 3 * H, H, "out")
+    source = write(tmp_path / "dora.safetensors", arrays)
+    there = la.convert(source, "peft", tmp_path / "peft", family="flux1")  # one layer becomes three
+    back = la.convert(tmp_path / "peft", "kohya", tmp_path / "back.safetensors", family="flux1")
+    assert [report.measured.dora_norms for report in (there, back)] == [(3, 0.0, None)] * 2
+    assert there.measured.biases == (0, 0.0, None)
+    # A scale that multiplies the bias is rounded to the type of the bias.
+    biased = {
+        f"{name}.lora_A.weight": values(4, H), f"{name}.lora_B.weight": values(3 * H, 4),
+        f"{name}.lora_B.bias": values(3 * H), f"{name}.alpha": np.array(1.3, np.float32),
+    }  # fmt: skip
+    source = write(tmp_path / "bias.safetensors", biased)
+    report = la.convert(source, "comfyui", tmp_path / "b.safetensors", family="flux1", bake_scale=True)
+    with la.open(source) as one, la.open(tmp_path / "b.safetensors") as other:
+        (old,), (new,) = ([layer.bias() for layer in adapter.layers.values()] for adapter in (one, other))
+        wanted = np.abs(old.values.astype(float) * old.scale - new.values.astype(float) * new.scale).max()
+    assert report.measured.biases.compared == 1
+    assert report.measured.biases.max_difference == wanted
+    assert report.to_dict()["biases"]["max_difference"] == wanted
+
+
+@pytest.mark.parametrize(("role", "field"), [("magnitude", "dora_norms"), ("bias", "biases")])
+def test_a_wrong_bias_or_norm_is_found_and_shown(
+    role: str, field: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer is made to store a wrong value, in a layer that is split and one that is joined."""
+    from lora_analysis.cli.convert_view import convert_view
+    from lora_analysis.converting import building, writing
+
+    def wrong(plan: Any) -> building.Built:
+        made = right(plan)
+        if role in made.arrays:
+            made.arrays[role].reshape(-1)[2] += 0.5
+        return made
+
+    right = building.built
+    monkeypatch.setattr(writing, "built", wrong)
+    if role == "magnitude":
+        source = write(tmp_path / "a.safetensors", dora(FLUX, 3 * H, H, "out"))
+        report = la.convert(source, "diffusers", tmp_path / "b.safetensors", family="flux1")
+        compared = 3
+    else:
+        parts = {f"transformer.transformer_blocks.0.attn.to_{x}": n for n, x in enumerate("qkv")}
+        arrays = {
+            key: array
+            for name, n in parts.items()
+            for key, array in (
+                (f"{name}.lora_A.weight", values(2, H, seed=n)), (f"{name}.lora_B.weight", values(H, 2, seed=n)),
+                (f"{name}.lora_B.bias", values(H, seed=n)),
+            )
+        }  # fmt: skip
+        source = write(tmp_path / "a.safetensors", arrays)
+        report = la.convert(source, "kohya", tmp_path / "b.safetensors", family="flux1")
+        compared = 3  # each part's rows of the one bias
+    assert report.relative_error < 1e-3  # the deltas are right
+    found = getattr(report.measured, field)
+    assert found.compared == compared
+    assert found.max_difference == pytest.approx(0.5, rel=1e-2)
+    assert found.layer in report.plan.layers
+    from rich.console import Console
+
+    console = Console(width=200)
+    with console.capture() as shown:
+        console.print(convert_view(report))
+    assert "largest difference 0.5" in shown.get()
+
+
 def test_norms_of_columns_are_refused_where_no_name_exists_and_dropped_when_asked(tmp_path: Path) -> None:
     proj = "lora_unet_double_blocks_0_img_attn_proj"
     arrays = dora(proj, H, H, "in") | pair("lora_unet_double_blocks_0_txt_attn_proj", H, H, 2, alpha=2.0)

@@ -64,3 +64,8 @@ def _rows(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if "relative_error" in document:
         worst = f"; worst layer {document['worst_layer_error']:.2g}" if document["worst_layer"] else ""
         yield "error", f"{document['relative_error']:.2g} of ‖Δ‖, measured on the written file{worst}"
+        for label, key in (("biases", "biases"), ("DoRA norms", "dora_norms")):
+            found = document[key]
+            if found["compared"]:
+                of = f", in {found['layer']}" if found["layer"] else ""
+                yield label, f"largest difference {found['max_difference']:.2g}{of}; {found['compared']:,} compared"

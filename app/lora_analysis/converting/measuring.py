@@ -1,9 +1,9 @@
-"""How far the written deltas are from the input's: the output is opened again, and every layer compared."""
+"""How far what was written is from the input: the output is opened again, and deltas, biases, DoRA norms compared."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from math import sqrt
 from typing import Any, NamedTuple
 
@@ -24,6 +24,17 @@ from .plan import ConvertPlan, LayerPlan
 Cancel = Callable[[], bool]
 
 
+class Vectors(NamedTuple):
+    """Biases, or DoRA norms, of the output beside the input's, value by value."""
+
+    compared: int = 0
+    max_difference: float = 0.0  # absolute, in weight units
+    layer: str | None = None  # of the output, where the largest is
+
+    def to_dict(self) -> dict[str, Any]:
+        return self._asdict()
+
+
 class Measured(NamedTuple):
     """Differences in the Frobenius norm, in relation to the input's deltas."""
 
@@ -31,6 +42,8 @@ class Measured(NamedTuple):
     worst: float  # of one layer
     worst_layer: str | None  # of the output
     compared: int  # deltas
+    biases: Vectors = Vectors()
+    dora_norms: Vectors = Vectors()
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -38,6 +51,8 @@ class Measured(NamedTuple):
             "worst_layer_error": self.worst,
             "worst_layer": self.worst_layer,
             "layers_compared": self.compared,
+            "biases": self.biases.to_dict(),
+            "dora_norms": self.dora_norms.to_dict(),
         }
 
 
@@ -48,16 +63,24 @@ class _Pair(NamedTuple):
     new: Layer
     rows: tuple[tuple[Part, Part], ...]
     is_copy: bool  # every tensor of the layer has the input's bytes, as read back, and the scale is the same
+    has_bias: bool  # the plan writes the difference of the bias beside the factors
 
 
 def measure(
     plan: ConvertPlan, weights: str | os.PathLike[str], *, workers: int | None = None, cancel: Cancel | None = None
 ) -> Measured:
-    """Compare every delta of the output with the input's. Raises: OutputError where a layer cannot be found again."""
+    """Compare every delta, bias and DoRA norm of the output with the input's.
+
+    Raises: OutputError where a layer, or what belongs to it, cannot be found again.
+    """
     path = os.path.dirname(weights) if plan.config is not None else weights
     with open_adapter(path, lenient_metadata=True) as output:
         pairs = list(_pairs(plan, output))
         results = list(map_layers(_difference, pairs, workers=workers, cancel=cancel))
+        biases, norms_of_dora = (
+            _largest(pairs, list(map_layers(measured, pairs, workers=workers, cancel=cancel)))
+            for measured in (_bias_difference, _magnitude_difference)
+        )
     squares, norms, worst, name = 0.0, 0.0, 0.0, None
     for pair, (error, norm) in zip(pairs, results, strict=True):
         squares, norms = squares + error**2, norms + norm**2
@@ -65,7 +88,7 @@ def measure(
         if relative > worst:
             worst, name = relative, pair.new.name
     total = sqrt(squares / norms) if norms else 0.0
-    return Measured(total, worst, name, len(pairs))
+    return Measured(total, worst, name, len(pairs), biases, norms_of_dora)
 
 
 def _pairs(plan: ConvertPlan, output: Adapter) -> Iterator[_Pair]:
@@ -82,7 +105,14 @@ def _pairs(plan: ConvertPlan, output: Adapter) -> Iterator[_Pair]:
             parts = canonical_parts(old, plan.family) or ()
             rows = tuple((part, there[part.module]) for part in parts if part.module in there)
             if rows:
-                yield _Pair(old, new, rows, _is_copy(plan, layer, output, old, new))
+                yield _Pair(old, new, rows, _is_copy(plan, layer, output, old, new), _writes_bias(layer))
+
+
+def _writes_bias(layer: LayerPlan) -> bool:
+    kept = {source.layer.keys.get(role) for source in layer.sources for role in ("up_bias", "bias", "norm_bias")}
+    return layer.kind != "bias" and any(
+        one.role == "bias" or (one.raw is not None and one.raw in kept) for one in layer.tensors
+    )
 
 
 def _is_copy(plan: ConvertPlan, layer: LayerPlan, output: Adapter, old: Layer, new: Layer) -> bool:
@@ -173,3 +203,49 @@ def _matrix(layer: Layer) -> Float64Array:
 
 def _of_arrays(old: FloatArray, new: FloatArray) -> tuple[float, float]:
     return float(np.linalg.norm(old - new)), float(np.linalg.norm(old))
+
+
+# -- what belongs to a layer beside its delta --------------------------------------------------------------
+
+
+def _largest(pairs: Sequence[_Pair], differences: Sequence[float | None]) -> Vectors:
+    """``differences``: of every pair; None where there is nothing to compare."""
+    found = [(value, pair.new.name) for pair, value in zip(pairs, differences, strict=True) if value is not None]
+    worst, name = max(found, key=lambda one: one[0], default=(0.0, None))
+    return Vectors(len(found), worst, name if worst else None)
+
+
+def _bias_difference(pair: _Pair) -> float | None:
+    """Of the differences of the biases, with their scales; a layer that is joined and has none stands for zeros."""
+    if not pair.has_bias:
+        return None  # what the target has no name for is among the plan's missing
+    old, new = pair.old.bias(), pair.new.bias()
+    if new is None:
+        raise OutputError(f"{pair.new.name}: the bias was written and cannot be read back")
+    written = widen(new.values) * new.scale
+    wanted = widen(old.values) * old.scale if old is not None else None
+    return max(
+        _furthest(written[b.start : b.stop], wanted[a.start : a.stop] if wanted is not None else None)
+        for a, b in pair.rows
+    )
+
+
+def _magnitude_difference(pair: _Pair) -> float | None:
+    old, new = pair.old.magnitude(), pair.new.magnitude()
+    if old is None and new is None:
+        return None
+    if old is None or new is None or old.axis != new.axis:
+        raise OutputError(f"{pair.new.name}: the DoRA norms were written and cannot be read back")
+    if old.axis == "in":
+        return _furthest(widen(new.values), widen(old.values))
+    return max(
+        _furthest(widen(new.values[b.start : b.stop]), widen(old.values[a.start : a.stop])) for a, b in pair.rows
+    )
+
+
+def _furthest(new: Float64Array, old: Float64Array | None) -> float:
+    """Largest absolute difference: none where values are equal or both NaN, infinite where one of them is."""
+    old = np.zeros_like(new) if old is None else old
+    with np.errstate(invalid="ignore"):
+        differences = np.where((new == old) | (np.isnan(new) & np.isnan(old)), 0.0, np.abs(new - old))
+    return float(np.nan_to_num(differences, nan=np.inf, posinf=np.inf).max(initial=0.0))
