@@ -72,6 +72,16 @@ def test_a_picture_of_a_layer_holds_the_root_mean_squares_of_its_cells(demo_libr
     np.testing.assert_allclose(found.cells, expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize("name", [*ADAPTERS, "qwen-chat-mlx"])
+def test_norms_alone_are_those_of_the_spectra(demo_library: Path, name: str) -> None:
+    from lora_analysis.plots.values import layer_norms, norms_of
+
+    with la.open(demo_library / name) as adapter:
+        found, expected = layer_norms(adapter), norms_of(la.spectrum(adapter))
+    assert [layer.name for layer in found.layers] == [layer.name for layer in expected]
+    np.testing.assert_allclose([x.norm for x in found.layers], [x.norm for x in expected], rtol=1e-9)
+
+
 def test_the_energy_curve_is_that_of_the_squares(demo_library: Path) -> None:
     from lora_analysis.plots.axes.energy import kept_energy
 

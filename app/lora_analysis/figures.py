@@ -74,12 +74,12 @@ def write(
 
 def _heatmap(adapters: Sequence[Adapter], names: Sequence[str], request: FigureRequest) -> Figure:
     from .plots.pages import delta_page, heatmap_page
+    from .plots.values import layer_named, layer_norms, picture_of
 
     adapter, heading = adapters[0], _heading(adapters, names)
     if request.layer is None:
-        return heatmap_page(_spectrum(adapter, request), heading)
-    from .plots.values import layer_named, picture_of
-
+        norms = layer_norms(adapter, workers=request.workers, progress=request.progress, cancel=request.cancel)
+        return heatmap_page(norms, heading)
     return delta_page(picture_of(layer_named(adapter, request.layer)), heading)
 
 

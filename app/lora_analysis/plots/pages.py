@@ -19,13 +19,14 @@ from .axes.norm_grid import grid_height, grid_of, grid_width, norm_bar, norm_gri
 from .axes.overlap import overlap
 from .axes.part_norms import part_norms
 from .style import TITLE_LIMIT, label, styled
+from .values import norms_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
     from ..comparing.values import Comparison
     from ..spectra.values import Spectrum
-    from .values import DeltaPicture, Samples
+    from .values import DeltaPicture, Norms, Samples
 
 
 _PAGE = 9.0  # inches
@@ -51,11 +52,12 @@ def layers_page(spectrum: Spectrum, heading: str, colour: Colour = "relative") -
         return figure
 
 
-def heatmap_page(spectrum: Spectrum, heading: str) -> Figure:
+def heatmap_page(source: Spectrum | Norms, heading: str) -> Figure:
     """A grid of norms per component: blocks downwards, modules across, one scale of colours."""
     with styled():
-        components = list(dict.fromkeys(layer.component for layer in spectrum.layers)) or ["adapter"]
-        grids = {name: grid_of([x for x in spectrum.layers if x.component == name]) for name in components}
+        layers = norms_of(source)
+        components = list(dict.fromkeys(layer.component for layer in layers)) or ["adapter"]
+        grids = {name: grid_of([x for x in layers if x.component == name]) for name in components}
         top = max((float(np.nanmax(grid)) for _, _, grid in grids.values() if grid.size), default=0.0) or None
         heights = {name: grid_height(len(rows)) for name, (rows, _, _) in grids.items()}
         widths = {name: grid_width(len(columns)) for name, (_, columns, _) in grids.items()}
@@ -70,7 +72,7 @@ def heatmap_page(spectrum: Spectrum, heading: str) -> Figure:
             rows = columns[number].subgridspec(len(stack) + 1, 1, height_ratios=lines + room)
             panels = [figure.add_subplot(rows[place]) for place in range(len(stack))]
             for panel, name in zip(panels, stack, strict=True):
-                norm_grid(spectrum, panel, component=name, top=top, bar=False)
+                norm_grid(source, panel, component=name, top=top, bar=False)
             if number == len(stacks) - 1 and panels[0].get_images():
                 norm_bar(panels[0].get_images()[0], panels)
         return figure

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from math import hypot
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..adapter import Adapter, Layer
+from ..adapter import Adapter, Dense, Kronecker, Layer, LowRank, Stacked, Update, Vector
 from ..errors import FormatError, NonFiniteError, OpaqueUpdateError, OptionError, ShapeError
 from ..formats.blocks import block_of
+from ..linalg.finite import magnitude
+from ..linalg.products import singular_values
 from ..linalg.samples import delta_entries, evenly, matrix_shape
 from ..linalg.streams import map_layers
+from ..linalg.svd import frobenius_norm
 
 if TYPE_CHECKING:
     from ..linalg.floats import Float64Array
+    from ..spectra.values import Spectrum
 
 Progress = Callable[[int, int], None]
 Cancel = Callable[[], bool]
@@ -78,6 +83,67 @@ def _sample(layer: Layer) -> LayerSample | str:
     if not np.isfinite(values).all():
         return f"{layer.name}: NaN or infinity among its values"
     return LayerSample(layer.name, layer.component, block_of(layer.name), height * width, values)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerNorm:
+    """The Frobenius norm of one layer's delta, in weight units."""
+
+    name: str
+    component: str
+    block: str | None
+    norm: float
+
+
+@dataclass(frozen=True, slots=True)
+class Norms:
+    """The norms of an adapter's layers: half the work of its singular values. Which layers have none, and why."""
+
+    path: str
+    layers: tuple[LayerNorm, ...]
+    skipped: tuple[str, ...] = ()  # "layer: reason"
+
+
+def layer_norms(
+    adapter: Adapter, *, workers: int | None = None, progress: Progress | None = None, cancel: Cancel | None = None
+) -> Norms:
+    """The norm of every delta that is a matrix. Raises: FileAccessError, CancelledError."""
+    layers = list(adapter.layers.values())
+    report = None if progress is None else partial(_report, progress, len(layers))
+    outcomes = list(map_layers(_norm_or_reason, layers, workers=workers, progress=report, cancel=cancel))
+    found = tuple(outcome for outcome in outcomes if isinstance(outcome, LayerNorm))
+    return Norms(adapter.path, found, tuple(outcome for outcome in outcomes if isinstance(outcome, str)))
+
+
+def norms_of(source: Spectrum | Norms) -> tuple[LayerNorm, ...]:
+    """The norms that a spectrum, or a calculation of nothing else, holds."""
+    if isinstance(source, Norms):
+        return source.layers
+    return tuple(LayerNorm(x.label, x.component, x.block, x.summary.frobenius_norm) for x in source.layers)
+
+
+def _norm_or_reason(layer: Layer) -> LayerNorm | str:
+    if layer.opaque is not None:
+        return f"{layer.name}: {layer.opaque}"
+    try:
+        update = layer.update()
+        if isinstance(update, Vector):
+            return f"{layer.name}: a {layer.kind} difference is no matrix"
+        return LayerNorm(layer.name, layer.component, block_of(layer.name), _norm(update))
+    except _LAYER_ERRORS as error:
+        return f"{layer.name}: {error.message}"
+
+
+def _norm(update: Update) -> float:
+    match update:
+        case Stacked():
+            return hypot(*(_norm(part) for part in update.parts))
+        case Kronecker():  # ‖A ⊗ B‖ = ‖A‖ ‖B‖
+            return magnitude(update.scale) * _norm(update.first) * _norm(update.second)
+        case LowRank() | Dense():
+            return frobenius_norm(update)
+        case _:
+            return float(np.linalg.norm(singular_values(update)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,17 +10,19 @@ import numpy as np
 from ..modules import Place, in_network_order, place_of
 from ..runs import thinned
 from ..style import MAGNITUDES, MISSING, axes_or_new, empty, label, styled
+from ..values import norms_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
 
     from ...linalg.floats import Float64Array
-    from ...spectra.values import LayerSpectrum, Spectrum
+    from ...spectra.values import Spectrum
+    from ..values import LayerNorm, Norms
 
 
 def norm_grid(
-    spectrum: Spectrum,
+    source: Spectrum | Norms,
     ax: Axes | None = None,
     *,
     component: str | None = None,
@@ -33,7 +35,7 @@ def norm_grid(
     the scale itself. Layers that fall into one cell are added: ``√Σ‖Δ‖²``.
     """
     with styled():
-        layers = in_network_order(layer for layer in spectrum.layers if component in (None, layer.component))
+        layers = in_network_order(layer for layer in norms_of(source) if component in (None, layer.component))
         rows, columns, grid = grid_of(layers)
         ax = axes_or_new(ax, grid_width(len(columns)), grid_height(len(rows)))
         if not layers:
@@ -46,7 +48,7 @@ def norm_grid(
         return ax
 
 
-def grid_of(layers: Sequence[LayerSpectrum]) -> tuple[list[str], list[str], Float64Array]:
+def grid_of(layers: Sequence[LayerNorm]) -> tuple[list[str], list[str], Float64Array]:
     """Names of rows and columns in order of appearance, and the norms; NaN where there is no layer."""
     places = [place_of(layer) for layer in layers]
     rows, columns = list(dict.fromkeys(p.row for p in places)), _ordered_columns(places)
@@ -55,7 +57,7 @@ def grid_of(layers: Sequence[LayerSpectrum]) -> tuple[list[str], list[str], Floa
     for layer, place in zip(layers, places, strict=True):
         at = row_at[place.row], column_at[place.column]
         known = 0.0 if np.isnan(grid[at]) else grid[at]
-        grid[at] = np.hypot(known, layer.summary.frobenius_norm)
+        grid[at] = np.hypot(known, layer.norm)
     return rows, columns, grid
 
 
