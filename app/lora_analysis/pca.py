@@ -81,13 +81,13 @@ def _analyze(
     progress: Progress | None,
     cancel: Cancel | None,
 ) -> dict[str, Any]:
-    from .linalg.streams import map_layers
+    from .linalg.streams import map_layers, out_of
 
     broken = unusable_modules(adapter)
     names = matching([*adapter.layers, *broken], layers)
     wanted = [layer for name, layer in adapter.layers.items() if name in names]
     work = partial(_of_layer, errors_by_layer(adapter), request)
-    report = partial(_report, progress, len(wanted)) if progress is not None else None
+    report = out_of(len(wanted), progress)
     results: dict[str, dict[str, Any]] = {}
     skipped: list[SkippedLayer] = []
     for outcome in map_layers(work, wanted, workers=workers, progress=report, cancel=cancel):
@@ -107,10 +107,6 @@ def _analyze(
         "capped": sum(found["capped"] for found in results.values()),
         "skipped": [layer.to_dict() for layer in skipped],
     }
-
-
-def _report(progress: Progress, total: int, done: int) -> None:
-    progress(done, total)
 
 
 def _whole(count: Any) -> int:

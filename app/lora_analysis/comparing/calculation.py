@@ -78,7 +78,7 @@ def _compare(
     progress: Progress | None,
     cancel: Cancel | None,
 ) -> Comparison:
-    from ..linalg.streams import map_layers
+    from ..linalg.streams import map_layers, out_of
     from .layer import compare_unit
 
     names = _names(paths)
@@ -87,7 +87,7 @@ def _compare(
     if not any(len(unit.holders) > 1 for unit in units):
         raise OptionError(_nothing_in_common(adapters, names))
     errors = tuple(errors_by_layer(adapter) for adapter in adapters)
-    report = partial(_report, progress, len(units)) if progress is not None else None
+    report = out_of(len(units), progress)
     work = partial(compare_unit, errors)
     compared: list[LayerComparison] = []
     skipped: list[NotCompared] = []
@@ -110,10 +110,6 @@ def _compare(
         skipped=tuple(skipped),
         notes=(*notes, *_remarks(adapters, names)),
     )
-
-
-def _report(progress: Progress, total: int, done: int) -> None:
-    progress(done, total)
 
 
 # -- inputs --------------------------------------------------------------------------------------------

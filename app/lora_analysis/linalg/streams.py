@@ -51,6 +51,11 @@ def map_layers(
     return _run(function, items, workers or available_cores(), progress or _ignore, cancel or _never)
 
 
+def out_of(total: int, progress: Callable[[int, int], None] | None) -> Callable[[int], None] | None:
+    """A ``progress`` for :func:`map_layers` from one that also wants the number of items in all; None from None."""
+    return None if progress is None else lambda done: progress(done, total)
+
+
 def available_cores() -> int:
     """Cores this process may use."""
     if hasattr(os, "sched_getaffinity"):  # Linux: respects taskset and container pinning

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from math import hypot
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from ..formats.blocks import block_of
 from ..linalg.finite import magnitude
 from ..linalg.products import singular_values
 from ..linalg.samples import delta_entries, evenly, matrix_shape
-from ..linalg.streams import map_layers
+from ..linalg.streams import map_layers, out_of
 from ..linalg.svd import frobenius_norm
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def sample_deltas(
 ) -> Samples:
     """Entries of every layer's delta, a few layers in memory at a time. Raises: FileAccessError, CancelledError."""
     layers = list(adapter.layers.values())
-    report = None if progress is None else partial(_report, progress, len(layers))
+    report = out_of(len(layers), progress)
     found: list[LayerSample] = []
     skipped: list[str] = []
     for outcome in map_layers(_sample, layers, workers=workers, progress=report, cancel=cancel):
@@ -65,10 +64,6 @@ def sample_deltas(
         else:
             skipped.append(outcome)
     return Samples(adapter.path, tuple(found), tuple(skipped))
-
-
-def _report(progress: Progress, total: int, done: int) -> None:
-    progress(done, total)
 
 
 def _sample(layer: Layer) -> LayerSample | str:
@@ -109,7 +104,7 @@ def layer_norms(
 ) -> Norms:
     """The norm of every delta that is a matrix. Raises: FileAccessError, CancelledError."""
     layers = list(adapter.layers.values())
-    report = None if progress is None else partial(_report, progress, len(layers))
+    report = out_of(len(layers), progress)
     outcomes = list(map_layers(_norm_or_reason, layers, workers=workers, progress=report, cancel=cancel))
     found = tuple(outcome for outcome in outcomes if isinstance(outcome, LayerNorm))
     return Norms(adapter.path, found, tuple(outcome for outcome in outcomes if isinstance(outcome, str)))

@@ -54,13 +54,13 @@ def _spectrum(
     progress: Progress | None,
     cancel: Cancel | None,
 ) -> Spectrum:
-    from ..linalg.streams import map_layers
+    from ..linalg.streams import map_layers, out_of
     from .layer import read_spectra
 
     broken = unusable_modules(adapter)
     names = matching([*adapter.layers, *broken], layers)
     wanted = [layer for name, layer in adapter.layers.items() if name in names]
-    report = partial(_report, progress, len(wanted)) if progress is not None else None
+    report = out_of(len(wanted), progress)
     work = partial(read_spectra, errors_by_layer(adapter))
     found: list[LayerSpectrum] = []
     skipped: list[SkippedLayer] = []
@@ -74,10 +74,6 @@ def _spectrum(
         return Spectrum(adapter.path, tuple(found), tuple(skipped))
     from .base import beside_base
 
-    report = partial(_report, progress, len(found)) if progress is not None else None
+    report = out_of(len(found), progress)
     compared, without = beside_base(adapter, found, base, workers=workers, progress=report, cancel=cancel)
     return Spectrum(adapter.path, compared, tuple(skipped), os.fspath(base), without)
-
-
-def _report(progress: Progress, total: int, done: int) -> None:
-    progress(done, total)
