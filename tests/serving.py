@@ -68,9 +68,10 @@ def scanned(client: Any) -> None:
 
 
 def id_of(client: Any, name: str) -> str:
-    """The id of the adapter whose name begins so."""
+    """The id of the adapter of the library whose name begins so. Uploads and outputs may have the same name."""
+    roots = [root["id"] for root in client.get("/api/v1/roots").json() if root["kind"] == "library"]
     items = client.get("/api/v1/adapters", params={"limit": 500}).json()["items"]
-    return str(next(item["id"] for item in items if item["name"].startswith(name)))
+    return str(next(item["id"] for item in items if item["root"] in roots and item["name"].startswith(name)))
 
 
 class Running:

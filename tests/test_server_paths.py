@@ -209,6 +209,7 @@ def test_uploads_have_plain_names(client: TestClient, place: Place, name: str) -
 def test_a_removed_output_that_was_made_a_link_leaves_its_target(client: TestClient, place: Place) -> None:
     asked = {"kind": "resize", "adapter": id_of(client, "good"), "options": {"rank": 1}, "output": "swap.safetensors"}
     job = finished(client, client.post("/api/v1/jobs", json=asked).json()["id"])
+    assert job["state"] == "succeeded", job["error"]
     written = place.top / "state" / "outputs" / "swap.safetensors"
     written.unlink()
     written.symlink_to(place.top / "outside.safetensors")
