@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 # A shell without job control starts background jobs with SIGINT ignored, and children inherit that: whoever runs the
 # tests so would test nothing.
-_AS_ON_A_TERMINAL = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+AS_ON_A_TERMINAL = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 _LONGEST = 20.0  # seconds
 
 
@@ -28,7 +28,7 @@ def interrupted(program: str, *arguments: str) -> Ended:
 
     Raises: subprocess.TimeoutExpired where it goes on. No process and no pipe is left then either.
     """
-    command = [sys.executable, "-c", _AS_ON_A_TERMINAL + program, *arguments]
+    command = [sys.executable, "-c", AS_ON_A_TERMINAL + program, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         try:
             assert child.stdout is not None

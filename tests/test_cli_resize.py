@@ -215,6 +215,6 @@ def test_ctrl_c_ends_with_130_soon_and_leaves_what_was_there(exists: bool, work:
     before = work.names
     ended = interrupted(INTERRUPTED, str(source), "-o", str(target))
     assert ended.seconds < 5.0  # 0.2 to 0.4 seconds on a machine that does nothing else
-    assert (ended.code, ended.err) == (130, "")
+    assert (ended.code, ended.err) == (130, "interrupted: no unfinished file is left\n")
     assert work.names == before
     assert not exists or target.read_bytes() == b"old"

@@ -352,3 +352,12 @@ def test_a_principal_component_analysis_is_drawn(demo_library: Path, tmp_path: P
 
     assert asyncio.run(work()) == (True, True, False)
     assert ink(tmp_path / "every.png") > 0.01
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 9])
+def test_components_of_any_number_of_matrices_are_drawn(count: int) -> None:
+    values = {"explained_variance_ratio": [0.6, 0.4], "cumulative_variance": [0.6, 1.0], "singular_values": [3.0, 2.0]}
+    results = {f"layer{number}.lora_A": values for number in range(count)}
+    axes = la.plot.cumulative_variance(results)
+    assert axes.get_lines()[0].get_ydata().tolist() == [0.6, 1.0]
+    axes.figure.canvas.draw()

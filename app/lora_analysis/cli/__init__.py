@@ -50,12 +50,22 @@ def main() -> None:
     Typer itself ends usage errors with 2, Ctrl-C with 130 and a closed pipe (``lora inspect ... | head``) quietly.
     """
     try:
-        build_app()()
+        _run()
     except LoraAnalysisError as error:
         complain(error.message)
         sys.exit(exit_code(error))
-    except KeyboardInterrupt:  # while the command was built: later ones are Typer's
+    except KeyboardInterrupt:
+        complain("no unfinished file is left", kind="interrupted")  # files appear whole or not at all
         sys.exit(Exit.INTERRUPTED)
+
+
+def _run() -> None:
+    try:
+        build_app()()
+    except SystemExit as stop:
+        if stop.code == Exit.INTERRUPTED:  # Typer's own word for Ctrl-C
+            raise KeyboardInterrupt from stop
+        raise
 
 
 def build_app() -> typer.Typer:

@@ -144,7 +144,8 @@ def _curves(ax: Axes, table: Float64Array, shade: str, kind: str) -> None:
     if len(table) > 1:
         step = -(-len(table) // _FAINT_LINES)
         lines = [np.column_stack((places, row))[np.isfinite(row)] for row in table[::step]]
-        ax.add_collection(LineCollection(lines, colors=shade, linewidths=0.5, alpha=max(0.05, 8 / len(lines))))
+        faint = max(0.05, min(0.8, 8 / len(lines)))
+        ax.add_collection(LineCollection(lines, colors=shade, linewidths=0.5, alpha=faint))
     marker = "o" if table.shape[1] < 25 else None
     ax.plot(places, np.nanmedian(table, axis=0), color=shade, linewidth=2, marker=marker, markersize=3.5, label=kind)
 
