@@ -253,6 +253,20 @@ def core_dare(deltas, weights, density=0.5, seed=0, name="", numbers=(), **_):
     return u @ sum(drop(core, density, random) for core, random in zip(cores, randoms, strict=True)) @ v.T
 
 
+def leading(matrices, rank):
+    return np.linalg.svd(np.concatenate(matrices, axis=1), full_matrices=False)[0][:, :rank]
+
+
+def shared_bases(matrices, rank):
+    """Plain HOOI until nothing turns any more, and the number of its steps."""
+    v, turn, steps = leading([x.T for x in matrices], rank), 1.0, 0
+    while turn > 1e-12:
+        u = leading([x @ v for x in matrices], rank)
+        before, v = v, leading([x.T @ u for x in matrices], rank)
+        turn, steps = np.linalg.norm(v - before @ before.T @ v), steps + 1
+    return (u, v), steps
+
+
 def ctm(deltas, weights, rank, beta=0.5, core_rule="ties", density=0.5, seed=0, name="", numbers=(), **_):
     """Dense HOOI on the whole matrices."""
     if len(deltas) == 1:
@@ -260,10 +274,7 @@ def ctm(deltas, weights, rank, beta=0.5, core_rule="ties", density=0.5, seed=0, 
     xs = weighted(deltas, weights)
     norms = [np.linalg.norm(x) for x in xs]
     scaled = [x / n * (beta * n + (1 - beta) * np.mean(norms)) for x, n in zip(xs, norms, strict=True)]
-    v = np.linalg.svd(np.concatenate(scaled, axis=0))[2][:rank].T
-    for _ in range(500):
-        u = np.linalg.svd(np.concatenate([x @ v for x in scaled], axis=1))[0][:, :rank]
-        v = np.linalg.svd(np.concatenate([x.T @ u for x in scaled], axis=1))[0][:, :rank]
+    u, v = shared_bases(scaled, rank)[0]
     coordinates = [u.T @ x @ v for x in xs]
     if core_rule == "ties":
         merged = elect([trim(c, threshold_of([c], density)) for c in coordinates], weights)

@@ -119,9 +119,27 @@ def test_no_method_depends_on_how_a_delta_is_split(method: str) -> None:
             tasks.append(Task(i, weight, LowRank(up @ mix, np.linalg.solve(mix, down))))
         made = METHODS[method].merge(Request(LayerTasks("x", tuple(tasks)), settings, 15)).factors
         results.append(made.scale * made.up @ made.down)
-    if method in ("core_dare",):  # the signs of a common basis are free, and random numbers meet its entries
-        results = [np.abs(np.linalg.norm(result)) for result in results]
     np.testing.assert_allclose(results[1], results[0], atol=1e-8 * np.abs(results[0]).max())
+
+
+@pytest.mark.parametrize("rank", [1, 3, 7, 30])
+def test_a_shared_subspace_is_the_limit_of_plain_steps_in_fewer(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of matrices along the axes, where a step can turn a direction by a right angle, and of a rank above all."""
+    from lora_analysis.linalg import tucker
+
+    rng = np.random.default_rng(rank)
+    axes = [np.diag(rng.permutation(12) + 1.0) for _ in range(3)]
+    taken: list[int] = []
+    alternate = tucker._alternate
+    monkeypatch.setattr(tucker, "_alternate", lambda *given: (taken.append(1), alternate(*given))[1])
+    for matrices in ([rng.standard_normal((15, 12)) for _ in range(3)], axes, [axes[0], axes[0]]):
+        taken.clear()
+        u, v = tucker.tucker(matrices, rank)
+        wanted, plain = oracle.shared_bases(matrices, rank)
+        for found, expected in zip((u, v), wanted, strict=True):
+            assert np.linalg.norm(expected - found @ (found.T @ expected)) < 1e-9
+            np.testing.assert_allclose(found.T @ found, np.eye(found.shape[1]), atol=1e-12)
+        assert len(taken) <= max(plain, 6)
 
 
 def test_karcher_has_no_answer_for_opposite_directions() -> None:

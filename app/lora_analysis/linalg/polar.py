@@ -10,8 +10,6 @@ from ..adapter import LowRank
 from .floats import Float64Array
 from .tasks import Canonical, Core, LayerTasks, Task, canonical, left_basis, significant
 
-_SETTLED = 1e-12
-
 
 def polar(matrix: Float64Array) -> Float64Array:
     """The orthonormal columns closest to those of ``matrix``: ``P Qᵀ`` of its SVD ``P S Qᵀ``.
@@ -71,27 +69,6 @@ def iso_cts(core: Core, common: float) -> LowRank:
     return LowRank(core.left @ (mean * left), right.T @ core.right.T)
 
 
-def tucker(cores: Sequence[Float64Array], rank: int, steps: int = 500) -> tuple[Float64Array, Float64Array]:
-    """The bases ``U`` (p, k), ``V`` (q, k) that hold most of all matrices together: ``max Σ ‖Uᵀ Xₜ V‖²``.
-
-    Started at the singular vectors of the matrices side by side and one below the other, then one side at a time
-    until a step gains less than 1e-12 of what is kept.
-    Source: De Lathauwer, De Moor, Vandewalle, SIAM J. Matrix Anal. Appl. 21 (2000) 1324-1342.
-    """
-    stacked = np.concatenate(cores, axis=1), np.concatenate(cores, axis=0)
-    u = _leading(stacked[0], rank)
-    v = _leading(stacked[1].T, rank)
-    kept = -1.0
-    for _ in range(steps):
-        u = _leading(np.concatenate([matrix @ v for matrix in cores], axis=1), rank)
-        v = _leading(np.concatenate([matrix.T @ u for matrix in cores], axis=1), rank)
-        now = float(sum(np.sum((u.T @ matrix @ v) ** 2) for matrix in cores))
-        if now - kept <= _SETTLED * now:
-            break
-        kept = now
-    return u, v
-
-
 def pico(layer: LayerTasks, parts: Sequence[Canonical]) -> list[Canonical]:
     """The tasks with their shared output directions damped: ``wₜ Δₜ + U diag(a - 1) Uᵀ wₜ Δₜ``.
 
@@ -148,8 +125,3 @@ def _svd(matrix: Float64Array, beside: Sequence[Float64Array]) -> tuple[Float64A
     noise = 8 * max(matrix.shape) * float(np.finfo(np.float64).eps) * max(np.linalg.norm(one) for one in beside)
     kept = int(np.count_nonzero(s > noise))
     return u[:, :kept], s[:kept], vt[:kept]
-
-
-def _leading(matrix: Float64Array, rank: int) -> Float64Array:
-    """The leading left singular vectors. From the Gram matrix: only the space they span counts here."""
-    return np.asarray(np.linalg.eigh(matrix @ matrix.T)[1][:, : -rank - 1 : -1])

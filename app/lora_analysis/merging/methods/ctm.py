@@ -22,9 +22,9 @@ def _merge(request: Request) -> Merged:
 
     from ...adapter import LowRank
     from ...linalg.consensus import drop, elect, generator, keep_count, trim
-    from ...linalg.polar import tucker
     from ...linalg.selection import kth_largest
     from ...linalg.tasks import core_of, is_nothing, zero
+    from ...linalg.tucker import tucker
 
     layer, settings = request.layer, request.settings
     parts = layer.canonical()
