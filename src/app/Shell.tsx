@@ -8,7 +8,6 @@ import {
   Kbd,
   Text,
   TextInput,
-  Tooltip,
   useMantineColorScheme,
 } from "@mantine/core";
 import { useDisclosure, useHotkeys } from "@mantine/hooks";
@@ -30,10 +29,11 @@ import { useQuery } from "@tanstack/react-query";
 import { Link, Outlet, useLocation, useNavigate } from "@tanstack/react-router";
 import { type FormEvent, lazy, Suspense, useEffect, useRef, useState } from "react";
 import { jobs as jobsQuery, serverInfo } from "../api/queries";
+import { Hint } from "../components/ui/Hint";
 import { localFile } from "../lib/localFile";
 import { DropZone } from "./DropZone";
 import { JobStream } from "./JobStream";
-import { LoginDialog } from "./LoginDialog";
+import { Later } from "./Later";
 import { Tray, useTray } from "./Tray";
 
 // Asked for by few, so it comes when it is first asked for.
@@ -100,7 +100,7 @@ export function Shell() {
               accept=".safetensors,.sft,.pt,.bin,.ckpt,.pth,.gguf"
               onChange={(event) => pick(event.currentTarget.files?.[0])}
             />
-            <Tooltip label="Look into a file; nothing is uploaded">
+            <Hint label="Look into a file; nothing is uploaded">
               <ActionIcon
                 variant="subtle"
                 color="gray"
@@ -110,7 +110,7 @@ export function Shell() {
               >
                 <IconUpload size={19} aria-hidden />
               </ActionIcon>
-            </Tooltip>
+            </Hint>
             {running > 0 && (
               <Badge
                 component="a"
@@ -126,11 +126,11 @@ export function Shell() {
               </Badge>
             )}
             <SchemeButton />
-            <Tooltip label="Keyboard shortcuts">
+            <Hint label="Keyboard shortcuts">
               <ActionIcon variant="subtle" color="gray" size="lg" aria-label="Keyboard shortcuts" onClick={openHelp}>
                 <IconKeyboard size={20} aria-hidden />
               </ActionIcon>
-            </Tooltip>
+            </Hint>
           </Group>
         </Group>
       </AppShell.Header>
@@ -172,7 +172,7 @@ export function Shell() {
       )}
       <DropZone onFile={pick} />
       <JobStream />
-      <LoginDialog />
+      <Later />
     </AppShell>
   );
 }
@@ -216,7 +216,7 @@ function SchemeButton() {
   const isDark =
     colorScheme === "dark" || (colorScheme === "auto" && window.matchMedia("(prefers-color-scheme: dark)").matches);
   return (
-    <Tooltip label={isDark ? "Light colours" : "Dark colours"}>
+    <Hint label={isDark ? "Light colours" : "Dark colours"}>
       <ActionIcon
         variant="subtle"
         color="gray"
@@ -226,7 +226,7 @@ function SchemeButton() {
       >
         {isDark ? <IconSun size={19} aria-hidden /> : <IconMoon size={19} aria-hidden />}
       </ActionIcon>
-    </Tooltip>
+    </Hint>
   );
 }
 

@@ -1,4 +1,4 @@
-import { ActionIcon, Button, Group, Text, Tooltip } from "@mantine/core";
+import { ActionIcon, Button, Group, Text } from "@mantine/core";
 import { IconChevronLeft, IconChevronRight, IconX } from "@tabler/icons-react";
 import { useNavigate } from "@tanstack/react-router";
 import { useSyncExternalStore } from "react";
@@ -32,15 +32,14 @@ export function Tray() {
                 <IconChevronLeft size={14} aria-hidden />
               </ActionIcon>
             )}
-            <Tooltip label={printable(one.name)}>
-              <button
-                type="button"
-                className="link"
-                onClick={() => void navigate({ to: "/inspect", search: { id: one.id } })}
-              >
-                {printable(one.name)}
-              </button>
-            </Tooltip>
+            <button
+              type="button"
+              className="link"
+              title={printable(one.name)}
+              onClick={() => void navigate({ to: "/inspect", search: { id: one.id } })}
+            >
+              {printable(one.name)}
+            </button>
             {at < pinned.length - 1 && (
               <ActionIcon
                 size="xs"

@@ -61,6 +61,12 @@ export function date(value: string | null | undefined): string {
   return Number.isNaN(at.getTime()) ? value : at.toISOString().slice(0, 16).replace("T", " ");
 }
 
+/** One rank, or the smallest and the largest. */
+export function rankText({ rank }: { rank: { min: number; max: number } | null }): string {
+  if (!rank) return "–";
+  return rank.min === rank.max ? String(rank.min) : `${rank.min}–${rank.max}`;
+}
+
 /** The form a file's stem takes in the name of an export: nothing a file system or a shell minds. */
 export function fileStem(name: string): string {
   return (

@@ -4,12 +4,11 @@ import { useNavigate } from "@tanstack/react-router";
 import { fileAddress } from "../../api/client";
 import { adapterRow } from "../../api/queries";
 import { failed } from "../../app/notices";
-import { bytes, count, fileStem, printable } from "../../lib/format";
+import { bytes, count, fileStem, printable, rankText } from "../../lib/format";
 import { tray } from "../../lib/tray";
 import { BarList } from "../ui/BarChart";
 import { Copy } from "../ui/Copy";
 import { ErrorState, Waiting } from "../ui/states";
-import { rankText } from "./AdapterPicker";
 import { Problems } from "./Problems";
 
 /** One adapter beside the list: what decides whether to open it. */

@@ -4,7 +4,7 @@ import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import type { AdapterRow } from "../../api/client";
 import { adapterRow, libraryPage } from "../../api/queries";
-import { bytes, printable } from "../../lib/format";
+import { bytes, printable, rankText } from "../../lib/format";
 
 interface AdapterPickerProps {
   label: string;
@@ -88,9 +88,4 @@ export function AdapterPicker({
       </Combobox.Dropdown>
     </Combobox>
   );
-}
-
-export function rankText({ rank }: { rank: { min: number; max: number } | null }): string {
-  if (!rank) return "–";
-  return rank.min === rank.max ? String(rank.min) : `${rank.min}–${rank.max}`;
 }

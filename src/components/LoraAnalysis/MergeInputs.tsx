@@ -4,8 +4,7 @@ import { useQueries } from "@tanstack/react-query";
 import { useEffect, useRef, useState } from "react";
 import type { Schemas } from "../../api/client";
 import { adapterRow } from "../../api/queries";
-import { bytes, printable } from "../../lib/format";
-import { rankText } from "./AdapterPicker";
+import { bytes, printable, rankText } from "../../lib/format";
 
 type Input = Schemas["MergeInput"];
 
