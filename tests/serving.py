@@ -80,6 +80,7 @@ class Running:
     def __init__(self, state: Path, *roots: Path, arguments: tuple[str, ...] = (), token: str = TOKEN) -> None:
         command = [sys.executable, "-m", "lora_analysis", "serve", *map(str, roots), "--no-browser", "--port", "0"]
         environment = {**os.environ, "LORA_TOKEN": token, "HOME": str(state), "XDG_CONFIG_HOME": str(state)}
+        environment.pop("PYTHONUNBUFFERED", None)  # as most people have it: the address has to come all the same
         self.process = subprocess.Popen(
             [*command, "--state", str(state), *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -93,6 +94,7 @@ def serve(
 
     def ready(settings: Settings, one_time: str) -> None:
         emit(serving.url_of(settings, settings.token))
+        sys.stdout.flush()  # a pipe is written to when its buffer is full, and whoever reads it waits for this line
         if settings.ui is None:
             complain("the web pages are not built; see the page that is served instead", kind="note")
         if allow_remote:
