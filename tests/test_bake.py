@@ -319,7 +319,7 @@ def test_adapters_of_different_base_models_are_refused_before_any_weight_is_read
     arrays = {key: array for n, name in enumerate(flux) for key, array in pair(name, 3 * H, H, 2, 2.0, seed=n).items()}
     arrays |= pair("lora_unet_single_blocks_0_linear1", 7 * H, H, 2, alpha=2.0)
     two = write(tmp_path / "flux.safetensors", arrays)
-    monkeypatch.setattr("lora_analysis.baking.checkpoint.Checkpoint.array", _no_values)
+    monkeypatch.setattr("lora_analysis.formats.checkpoint.Checkpoint.array", _no_values)
     for drop in (False, True):  # dropping leaves layers out, never a whole adapter
         with pytest.raises(OptionError, match=r"made for .+ and .+ no common base"):
             la.bake(base, [one, two], None, tmp_path / "out.safetensors", drop=drop)

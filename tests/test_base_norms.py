@@ -12,7 +12,7 @@ import lora_analysis as la
 from command import lora
 from lora_analysis.adapter import Adapter
 from lora_analysis.errors import NonFiniteError, OptionError
-from lora_analysis.formats.base_weights import BaseWeight, match_base_weights
+from lora_analysis.formats.base_weights import Rows, match_base_weights
 from lora_analysis.formats.writer import TensorPlan, write_safetensors
 from lora_analysis.resizing.base_norms import base_norms, sidecar_of
 from lora_analysis.resizing.planning import plan_resize
@@ -83,11 +83,12 @@ NAMES = [
 ]
 
 
+@pytest.mark.parametrize("family", [None, "sdxl"])
 @pytest.mark.parametrize(("module", "weight"), NAMES)
-def test_names_meet_across_spellings(module: str, weight: str, tmp_path: Path) -> None:
+def test_names_meet_across_spellings(module: str, weight: str, family: str | None) -> None:
     made = adapter_of(pair(module, (6, 4), (1.0,)))
     base = adapter_of({weight: np.ones((6, 4), np.float32), "other.weight": np.ones((6, 4), np.float32)})
-    assert match_base_weights(made.layers, base.source.tensors) == {module: BaseWeight(weight)}
+    assert match_base_weights(made.layers, base.source.tensors, family) == {module: (Rows(weight, 0, 6),)}
 
 
 def test_open_clip_keeps_q_k_and_v_as_thirds_of_one_weight(tmp_path: Path) -> None:

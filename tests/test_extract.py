@@ -224,7 +224,7 @@ def test_a_plan_reads_no_value_and_says_the_size_of_what_is_written(
     other = write(tmp_path / "changed.safetensors", changed)
     asked: dict[str, Any] = {"to": to, "rank": 4, "family": "sdxl"}
     with monkeypatch.context() as patch:
-        patch.setattr("lora_analysis.baking.checkpoint.Checkpoint.array", _no_values)
+        patch.setattr("lora_analysis.formats.checkpoint.Checkpoint.array", _no_values)
         plan = la.extract(other, base, tmp_path / "out.safetensors", dry_run=True, **asked)
     assert not (tmp_path / "out.safetensors").exists()
     report = la.extract(other, base, tmp_path / "out.safetensors", **asked)

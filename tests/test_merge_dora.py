@@ -14,6 +14,8 @@ import merge_oracle as oracle
 from adapters import CONV, IN, KERNEL, MODULE, OUT, normal, save
 from command import lora
 from lora_analysis.errors import OpaqueUpdateError, OptionError
+from lora_analysis.formats.checkpoint import open_checkpoint
+from lora_analysis.merging.writing import write_merge
 from test_merge_methods import assert_close
 
 BASE = {
@@ -130,6 +132,67 @@ def test_parts_of_a_fused_weight_are_its_own_rows(tmp_path: Path) -> None:
     plain = "transformer.single_transformer_blocks.0.attn.to_q"
     arrays |= {f"{plain}.lora_A.weight": normal(3, 2, 8), f"{plain}.lora_B.weight": normal(4, 8, 2)}
     check_differences(tmp_path, "flux1", arrays, fused, bases, "out")
+
+
+@pytest.mark.parametrize("axis", ["out", "in"])
+def test_a_fused_layer_is_beside_the_weights_of_its_parts(axis: str, tmp_path: Path) -> None:
+    """An adapter in an original checkpoint's names beside a diffusers component: q, k and v one below the other."""
+    name = "diffusion_model.double_blocks.0.img_attn.qkv"
+    parts = {f"transformer_blocks.0.attn.to_{part}.weight": normal(70 + n, 8, 8) for n, part in enumerate("qkv")}
+    arrays = in_diffusers_names(10, name, (24, 8), axis)
+    check_differences(tmp_path, "flux1", arrays, parts, {name: np.concatenate(list(parts.values()))}, axis)
+    path = tmp_path / "dora.safetensors"
+    lacking = save(tmp_path / "lacking.safetensors", dict(list(parts.items())[:2]))
+    with pytest.raises(OptionError, match="1 of 1 DoRA layers find no weight"):
+        la.merge([path], None, tmp_path / "x.safetensors", base=lacking)
+
+
+def in_shards(folder: Path, weights: adapters.Arrays) -> Path:
+    files = {key: f"model-{number}.safetensors" for number, key in enumerate(weights, start=1)}
+    for key, file in files.items():
+        save(folder / file, {key: weights[key]})
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": files}))
+    return index
+
+
+@pytest.mark.parametrize("named", ["index", "folder"])
+def test_a_base_in_shards_is_the_same_base(named: str, tmp_path: Path) -> None:
+    path = save(tmp_path / "dora.safetensors", dora("out"))
+    single, index = save(tmp_path / "base.safetensors", BASE), in_shards(tmp_path / "base", BASE)
+    base = index if named == "index" else index.parent
+    la.merge([path], None, tmp_path / "one.safetensors", base=single)
+    la.merge([path], None, tmp_path / "out.safetensors", base=base)
+    ran = lora("merge", path, "-o", tmp_path / "cli.safetensors", "--base", base)
+    assert ran.code == 0, ran.err
+    assert (tmp_path / "cli.safetensors").read_bytes() == (tmp_path / "out.safetensors").read_bytes()
+    with la.open(tmp_path / "one.safetensors") as one, la.open(tmp_path / "out.safetensors") as made:
+        assert made.layers.keys() == one.layers.keys()
+        for name in made.layers:
+            np.testing.assert_array_equal(la.materialise(made.layers[name]), la.materialise(one.layers[name]))
+    la.repeat_merge(tmp_path / "out.safetensors", tmp_path / "again.safetensors", base=base)
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "out.safetensors").read_bytes()
+    next(index.parent.glob("model-1*")).unlink()
+    assert lora("merge", path, "-o", tmp_path / "x.safetensors", "--base", base).code == 1
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_plan_takes_a_base(is_open: bool, tmp_path: Path) -> None:
+    path = save(tmp_path / "dora.safetensors", dora("out"))
+    base = save(tmp_path / "base.safetensors", BASE)
+    report = la.merge([path], None, tmp_path / "out.safetensors", base=base, rank=3)
+    with la.open(path) as adapter, open_checkpoint(base) as checkpoint:
+        with pytest.raises(OpaqueUpdateError, match="--base"):
+            la.plan_merge([adapter], rank=3)
+        plan = la.plan_merge([adapter], base=checkpoint if is_open else base, rank=3)
+        assert plan.ranks == report.plan.ranks == {3: 2}
+        assert plan.size_after == report.written.size
+        assert plan.relative_error == pytest.approx(report.relative_error_before_rounding, rel=1e-6)
+        assert plan.to_dict()["options"]["base"] == report.to_dict()["options"]["base"]
+        if is_open:
+            write_merge(plan, tmp_path / "planned.safetensors")
+            assert (tmp_path / "planned.safetensors").read_bytes() == (tmp_path / "out.safetensors").read_bytes()
 
 
 KEPT = {"out": "lora_magnitude_vector", "in": "dora_scale"}  # PEFT has norms of the rows alone

@@ -9,7 +9,7 @@ from math import isfinite
 
 from ..errors import OptionError
 from ..formats import open_adapter
-from .checkpoint import open_checkpoint
+from ..formats.checkpoint import open_checkpoint
 from .plan import BakePlan, WeightedAdapter, plan_bake
 from .writing import BakeReport, check_bake_output, write_bake
 

@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 from ..adapter import Layer, TensorInfo
 from ..formats.architectures import fused_in
-from ..formats.base_weights import match_base_weights, weight_module
+from ..formats.base_weights import match_by_name, rows_by_module
 
 _MODEL = ("model.", "language_model.", "model.language_model.")
-_PARAMETERS = {"modulation": ("modulation", "scale_shift_table")}  # parameters without an ending of their own
 
 
 class Place(NamedTuple):
@@ -66,28 +65,9 @@ class Targets:
 
 def targets_of(tensors: Mapping[str, TensorInfo], family: str) -> Targets:
     """Index a checkpoint's weights. Biases are found beside their weights, by :func:`sibling`."""
-    rows: dict[str, Place] = {}
-    for key, info in tensors.items():
-        module = module_of(key)
-        held = fused_in(module, family) if module else None
-        if held is None or not info.shape:
-            continue
-        unit, rest = divmod(info.shape[0], sum(held.shares))
-        if rest:
-            continue
-        start = 0
-        for canonical, share in zip(held.modules, held.shares, strict=True):
-            rows.setdefault(canonical, Place(key, 0, share * unit, start))
-            start += share * unit
+    held = rows_by_module(tensors, family)
+    rows = {module: Place(key, 0, stop - start, start) for module, (key, start, stop) in held.items()}
     return Targets(tensors, family, rows)
-
-
-def module_of(key: str) -> str | None:
-    """The module of a weight; parameters that are a weight by themselves stand for themselves."""
-    if key.endswith((".weight", "in_proj_weight")):
-        return weight_module(key)
-    last = key.rpartition(".")[2]
-    return key if last in _PARAMETERS["modulation"] else None
 
 
 def sibling(place: Place, tensors: Mapping[str, TensorInfo]) -> str | None:
@@ -98,13 +78,11 @@ def sibling(place: Place, tensors: Mapping[str, TensorInfo]) -> str | None:
 
 def places_by_spelling(layers: Iterable[Layer], tensors: Mapping[str, TensorInfo]) -> dict[str, list[Place]]:
     """Layers that no table knows, by one spelling of both names: their weight has to have the delta's size."""
-    found = match_base_weights({layer.name: layer for layer in layers}, tensors)
     by_name = {layer.name: layer for layer in layers}
     places = {}
-    for name, weight in found.items():
-        shape = by_name[name].shape or ()
-        rows = shape[0] if shape else 0
-        places[name] = [Place(weight.key, 0, rows, weight.part * rows)]
+    for name, ((key, start, _),) in match_by_name(by_name, tensors).items():
+        shape = by_name[name].shape or ()  # not the rows that were found: a transposed weight has other ones
+        places[name] = [Place(key, 0, shape[0] if shape else 0, start)]
     return places
 
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from ..adapter import Adapter, Extra, Layer
 from ..errors import OptionError
 from ..formats.architectures import fused_in, is_known
+from ..formats.checkpoint import Checkpoint
 from ..formats.families import LABELS, UNKNOWN
 from .arithmetic import Addition
-from .checkpoint import Checkpoint
 from .matching import Place, Targets, fits, places_by_spelling, sibling, targets_of
 
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import replace
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
@@ -103,7 +102,7 @@ def merge(
     ] = None,
     base: Annotated[
         str | None,
-        typer.Option(metavar="CHECKPOINT", help="The base model of DoRA adapters.", show_default=False),
+        typer.Option(metavar="CHECKPOINT", help="Base of DoRA adapters: file, folder, index.", show_default=False),
     ] = None,
     metadata: Annotated[
         HeaderPolicy, typer.Option(help="Header: fresh, first, union (of tag counts), full (all headers).")
@@ -254,21 +253,17 @@ def _run(
 ) -> MergePlan | MergeReport:
     """The plan, or what came of it."""
     from ..formats import open_adapter
-    from ..formats.container import open_source
+    from ..formats.checkpoint import open_checkpoint
     from ..merging.planning import plan_merge
-    from ..merging.with_base import HEADER_LIMIT, beside_base
+    from ..merging.with_base import merged_beside
     from ..merging.writing import check_merge_output, write_merge
 
     keep_freed_memory()
     with ExitStack() as stack:
         opened = [stack.enter_context(open_adapter(path)) for path, _ in weighted]
         if base is not None:
-            source = stack.enter_context(closing(open_source(Path(base), header_limit=HEADER_LIMIT)))
-            opened, checkpoint = beside_base(opened, source)
-            record = checkpoint.record()
-            if options.base not in (None, record):
-                raise OptionError(f"{record.name} is not the checkpoint of the recipe: its weights have changed")
-            options = replace(options, base=record)
+            checkpoint = stack.enter_context(open_checkpoint(base))
+            opened, options = merged_beside(opened, checkpoint, options)
         weights = [weight for _, weight in weighted]
         with layers_bar("singular values") as progress:
             plan = plan_merge(

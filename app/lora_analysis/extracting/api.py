@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from ..baking.checkpoint import open_checkpoint
 from ..errors import OptionError
+from ..formats.checkpoint import open_checkpoint
 from .extraction import ExtractReport, check_extract_output, write_extraction
 from .options import ExtractOptions
 from .plan import ExtractPlan, plan_extract

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..adapter import FloatArray
-from ..baking.checkpoint import Checkpoint
 from ..errors import OptionError
 from ..formats.adapter_output import OutputPlace, check_place, place_for, write_adapter
+from ..formats.checkpoint import Checkpoint
 from ..formats.encoding import buffer_of, encode
 from ..formats.layout import predicted_size
 from ..formats.target import check_target

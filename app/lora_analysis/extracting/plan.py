@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from .. import __version__
-from ..baking.checkpoint import Checkpoint
 from ..converting.configuration import component_configs, lora_config
 from ..converting.plan import LayerPlan, Stored
 from ..formats.adapter_config import PEFT_PREFIX
+from ..formats.checkpoint import Checkpoint
 from ..formats.digests import PLACEHOLDERS
 from ..formats.layout import TensorPlan, aligned, predicted_size
 from ..formats.strict_json import dumps

@@ -8,10 +8,11 @@ from math import prod
 from typing import NamedTuple
 
 from ..adapter import FloatArray, TensorInfo
-from ..baking.checkpoint import Checkpoint
-from ..baking.matching import module_of, targets_of
+from ..baking.matching import targets_of
 from ..errors import OptionError
 from ..formats.architectures import OWN_NAMES, fused_in, is_known, is_pipeline, spelled_in
+from ..formats.base_weights import module_of
+from ..formats.checkpoint import Checkpoint
 from ..formats.families import UNKNOWN, ModuleShape, infer_base_model
 from ..linalg.floats import Float64Array, widen
 from .options import ExtractOptions

@@ -1,21 +1,23 @@
-"""Which weight of a checkpoint an adapter's layer was made for, by name.
+"""Which rows of a checkpoint's weights an adapter's layer was made for, across the names of both.
 
-Where the base model has a module table, both names are looked up there: an adapter with diffusers' names finds its
-weights in an original checkpoint, and parts of a fused weight find their rows. Other names are brought to one
-spelling: prefixes of tools and containers removed, dots as underscores.
+The module table of the base model comes first: an adapter in diffusers' names finds its weights in an original
+checkpoint, ``to_q``, ``to_k`` and ``to_v`` as thirds of its ``qkv``, and a fused layer finds the three weights of a
+diffusers component. Where the table knows one of the names only, they are brought to one spelling: prefixes of tools
+and containers removed, dots as underscores.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import prod
 from typing import NamedTuple
 
-from ..adapter import Layer, TensorInfo
-from .architectures import fused_in
+from ..adapter import FloatArray, Layer, TensorInfo
+from .architectures import canonical_parts, fused_in
 
 _ENDING = ".weight"
+_OWN_WEIGHTS = ("modulation", "scale_shift_table")  # parameters without an ending of their own
 # Longest first. Text encoders keep a mark, for a pipeline can hold several with the same names.
 _CHECKPOINT_PREFIXES: tuple[tuple[str, str], ...] = (
     ("conditioner.embedders.0.transformer.", "te1_"),
@@ -70,57 +72,87 @@ def spelled_alike(module: str) -> str:
     return _spelled(module, _ADAPTER_PREFIXES)
 
 
-class BaseWeight(NamedTuple):
-    """A weight of a checkpoint, or one of ``parts`` equal slices of its rows."""
+class Rows(NamedTuple):
+    """Rows ``[start, stop)`` of a checkpoint's tensor."""
 
     key: str
-    part: int = 0
-    parts: int = 1
+    start: int
+    stop: int
 
 
 def match_base_weights(
-    layers: Mapping[str, Layer], tensors: Mapping[str, TensorInfo], family: str | None = None
-) -> dict[str, BaseWeight]:
-    """Layer name -> the checkpoint's weight, for every layer that finds one of its own size.
+    layers: Mapping[str, Layer], tensors: Mapping[str, TensorInfo], family: str | None
+) -> dict[str, tuple[Rows, ...]]:
+    """Layer name -> the rows of its base weight from the first to the last, for every layer that finds them all.
 
-    ``family``: the base model, whose module table is asked too. A language model's checkpoint may or may not start
-    with ``model.`` or ``transformer.``; both are tried.
+    Together they have as many values as the layer's delta. ``family``: the base model, whose module table is asked.
+    A language model's checkpoint may or may not start with ``model.`` or ``transformer.``; both are tried.
     """
-    spelled = _by_spelling(layers, tensors)
-    if family is None or len(spelled) == len(layers):
-        return spelled
-    by_table = _by_table({name: layer for name, layer in layers.items() if name not in spelled}, tensors, family)
-    return {name: found for name in layers if (found := spelled.get(name) or by_table.get(name))}
+    found: dict[str, tuple[Rows, ...]] = {}
+    if family is not None:
+        modules = rows_by_module(tensors, family)
+        found = {name: _by_table(layer, modules, tensors, family) for name, layer in layers.items()}
+    found |= match_by_name({name: layer for name, layer in layers.items() if not found.get(name)}, tensors)
+    return {name: rows for name in layers if (rows := found.get(name))}
 
 
-def _by_table(layers: Mapping[str, Layer], tensors: Mapping[str, TensorInfo], family: str) -> dict[str, BaseWeight]:
-    """Weights that the module table of the base model knows by another name, whole or as an equal part of one."""
-    known: dict[tuple[str, ...], BaseWeight] = {}
-    for key in tensors:
-        held = fused_in(weight_module(key), family) if key.endswith("weight") else None
+def _by_table(
+    layer: Layer, modules: Mapping[str, Rows], tensors: Mapping[str, TensorInfo], family: str
+) -> tuple[Rows, ...]:
+    """Nothing where a part is not there, or all of them together have another size."""
+    parts = canonical_parts(layer, family) or ()
+    if not all(part.module in modules for part in parts):
+        return ()
+    rows = _joined(modules[part.module] for part in parts)
+    widths = {prod(tensors[row.key].shape[1:]) for row in rows}
+    return rows if len(widths) == 1 and _values(rows, tensors) == prod(layer.shape or (0,)) else ()
+
+
+def _joined(parts: Iterable[Rows]) -> tuple[Rows, ...]:
+    """Neighbouring rows of one tensor as one."""
+    made: list[Rows] = []
+    for part in parts:
+        if made and (made[-1].key, made[-1].stop) == (part.key, part.start):
+            made[-1] = made[-1]._replace(stop=part.stop)
+        else:
+            made.append(part)
+    return tuple(made)
+
+
+def rows_by_module(tensors: Mapping[str, TensorInfo], family: str) -> dict[str, Rows]:
+    """Canonical module -> the rows that hold it; the first where a checkpoint stores a module twice."""
+    found: dict[str, Rows] = {}
+    for key, info in tensors.items():
+        module = module_of(key)
+        held = fused_in(module, family) if module and info.shape else None
         if held is None:
             continue
-        known[held.modules] = BaseWeight(key)
-        if len(set(held.shares)) == 1 and len(held.modules) > 1:
-            for part, module in enumerate(held.modules):
-                known.setdefault((module,), BaseWeight(key, part, len(held.modules)))
-    found = {}
-    for name, layer in layers.items():
-        held = fused_in(name, family)
-        weight = known.get(held.modules) if held is not None else None
-        if weight is not None and _size(tensors, weight) == prod(layer.shape or (0,)):
-            found[name] = weight
+        unit, rest = divmod(info.shape[0], sum(held.shares))
+        if rest:
+            continue
+        start = 0
+        for canonical, share in zip(held.modules, held.shares, strict=True):
+            found.setdefault(canonical, Rows(key, start, start + share * unit))
+            start += share * unit
     return found
 
 
-def weight_module(key: str) -> str:
-    """The module of a checkpoint's weight; OpenCLIP's fused projections are a parameter of their own."""
-    return key.removesuffix("_weight" if key.endswith("in_proj_weight") else _ENDING)
+def module_of(key: str) -> str | None:
+    """The module of a checkpoint's weight; None for other tensors.
+
+    OpenCLIP's fused projections are a parameter of their own; modulations are a weight by themselves.
+    """
+    if key.endswith("in_proj_weight"):
+        return key.removesuffix("_weight")
+    if key.endswith(_ENDING):
+        return key.removesuffix(_ENDING)
+    return key if key.rpartition(".")[2] in _OWN_WEIGHTS else None
 
 
-def _by_spelling(layers: Mapping[str, Layer], tensors: Mapping[str, TensorInfo]) -> dict[str, BaseWeight]:
+def match_by_name(layers: Mapping[str, Layer], tensors: Mapping[str, TensorInfo]) -> dict[str, tuple[Rows]]:
+    """The same without a table: the weight of a layer's own name and size, whatever tool or container spelled them."""
     weights = dict(_weights(tensors))
-    found = {}
+    found: dict[str, tuple[Rows]] = {}
     for name, layer in layers.items():
         spelled = _spelled(name, _ADAPTER_PREFIXES)
         for candidate in (
@@ -129,31 +161,48 @@ def _by_spelling(layers: Mapping[str, Layer], tensors: Mapping[str, TensorInfo])
             spelled.removeprefix("transformer_"),
             f"model_{spelled}",
         ):
-            weight = weights.get(candidate)
-            if weight is not None and _size(tensors, weight) == prod(layer.shape or (0,)):
-                found[name] = weight
+            rows = weights.get(candidate)
+            if rows is not None and _values((rows,), tensors) == prod(layer.shape or (0,)):
+                found[name] = (rows,)
                 break
     return found
 
 
-def _size(tensors: Mapping[str, TensorInfo], weight: BaseWeight) -> int:
-    return prod(tensors[weight.key].shape) // weight.parts
+def _values(rows: Iterable[Rows], tensors: Mapping[str, TensorInfo]) -> int:
+    return sum((part.stop - part.start) * prod(tensors[part.key].shape[1:]) for part in rows)
 
 
-def _weights(tensors: Mapping[str, TensorInfo]) -> Iterator[tuple[str, BaseWeight]]:
+def _weights(tensors: Mapping[str, TensorInfo]) -> Iterator[tuple[str, Rows]]:
     """Every weight of a checkpoint by its one spelling."""
-    for key in tensors:
+    for key, info in tensors.items():
+        if not info.shape:
+            continue
         open_clip = _OPEN_CLIP.match(key)
         if open_clip:
-            yield from _open_clip(key, open_clip)
+            yield from _open_clip(key, info.shape[0], open_clip)
         elif key.endswith(_ENDING):
-            yield _spelled(key.removesuffix(_ENDING), _CHECKPOINT_PREFIXES), BaseWeight(key)
+            yield _spelled(key.removesuffix(_ENDING), _CHECKPOINT_PREFIXES), Rows(key, 0, info.shape[0])
 
 
-def _open_clip(key: str, match: re.Match[str]) -> Iterator[tuple[str, BaseWeight]]:
+def _open_clip(key: str, height: int, match: re.Match[str]) -> Iterator[tuple[str, Rows]]:
     prefix = f"te{'2' if match['second'] else '1'}_text_model_encoder_layers_{match['layer']}_"
     if match["part"] == "attn.in_proj_weight":
         for part, name in enumerate(("q_proj", "k_proj", "v_proj")):
-            yield f"{prefix}self_attn_{name}", BaseWeight(key, part, 3)
+            yield f"{prefix}self_attn_{name}", Rows(key, part * height // 3, (part + 1) * height // 3)
     elif match["part"] in _OPEN_CLIP_PARTS:
-        yield prefix + _OPEN_CLIP_PARTS[match["part"]], BaseWeight(key)
+        yield prefix + _OPEN_CLIP_PARTS[match["part"]], Rows(key, 0, height)
+
+
+def base_matrix(array: Callable[[str], FloatArray], rows: Sequence[Rows], *, is_transposed: bool = False) -> FloatArray:
+    """Rows of a checkpoint one below the other as ``(out, in * k)``, turned as the layer's delta is.
+
+    ``array``: reads a tensor of the checkpoint.
+    """
+    stored = [array(key)[start:stop] for key, start, stop in rows]
+    parts = [part.reshape(part.shape[0], -1) for part in stored]
+    if len(parts) == 1:
+        return parts[0].T if is_transposed else parts[0]
+    import numpy as np
+
+    joined_rows = np.concatenate(parts)
+    return joined_rows.T if is_transposed else joined_rows

@@ -5,22 +5,21 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..adapter import Adapter
-from ..errors import OptionError
 from ..failures import caught
 from ..formats import open_adapter
-from ..formats.container import open_source
+from ..formats.checkpoint import Checkpoint, open_checkpoint
 from ..json_ready import encodable, json_ready
 from .options import BaseRecord, merge_options
 from .plan import MergePlan
 from .planning import plan_merge as plan_with_options
 from .recipe import find_base, find_inputs, read_recipe
-from .with_base import HEADER_LIMIT, beside_base
+from .with_base import merged_beside
 from .writing import MergeReport, write_merge
 
 logger = logging.getLogger(__name__)
@@ -35,6 +34,7 @@ def plan_merge(
     weights: Sequence[float] | None = None,
     *,
     layer_weights: Sequence[Any] | None = None,
+    base: PathLike | Checkpoint | None = None,
     predict: bool = True,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -44,13 +44,19 @@ def plan_merge(
     """What merging open adapters will make: layers, ranks, exact size, error. Nothing is written.
 
     ``asked``: ``rank=32``, ``energy=0.95``, ``size=50e6``, ``normalize=False``, ...; see
-    :func:`.options.merge_options`. The rest, and what is raised, is that of :func:`.planning.plan_merge`.
+    :func:`.options.merge_options`. ``base``: the checkpoint of DoRA inputs, a file, folder or index of shards. By its
+    path it is open for this call only, so the plan can be read and not carried out; an open one is left open. The
+    rest, and what is raised, is that of :func:`.planning.plan_merge`.
     """
     options = merge_options(**asked)
-    return plan_with_options(
-        adapters, weights, options,
-        layer_weights=layer_weights, predict=predict, workers=workers, progress=progress, cancel=cancel,
-    )  # fmt: skip
+    with ExitStack() as stack:
+        if base is not None:
+            checkpoint = base if isinstance(base, Checkpoint) else stack.enter_context(open_checkpoint(base))
+            adapters, options = merged_beside(adapters, checkpoint, options, cancel)
+        return plan_with_options(
+            adapters, weights, options,
+            layer_weights=layer_weights, predict=predict, workers=workers, progress=progress, cancel=cancel,
+        )  # fmt: skip
 
 
 def merge(
@@ -69,8 +75,8 @@ def merge(
 ) -> MergeReport:
     """Write the merge of files or folders: their weighted sum, or what ``method=`` makes; exact, or as ``asked`` says.
 
-    ``asked`` as for :func:`plan_merge`. ``base``: the checkpoint of DoRA inputs, ``expected_base`` what it was in a
-    recipe. ``progress(bytes_written, bytes_in_all)``.
+    ``asked`` as for :func:`plan_merge`. ``base``: the checkpoint of DoRA inputs, a file, folder or index of shards,
+    ``expected_base`` what it was in a recipe. ``progress(bytes_written, bytes_in_all)``.
 
     Raises: what ``open_adapter``, ``plan_merge`` and ``write_merge`` raise. In every case the inputs are as they were,
     and so is whatever was at ``output``.
@@ -79,11 +85,8 @@ def merge(
     with ExitStack() as stack:
         adapters = [stack.enter_context(open_adapter(path, lenient_metadata=True)) for path in paths]
         if base is not None:
-            source = stack.enter_context(closing(open_source(Path(base), header_limit=HEADER_LIMIT)))
-            adapters, opened = beside_base(adapters, source)
-            options = replace(options, base=opened.record(cancel))
-            if expected_base is not None and options.base != expected_base:
-                raise OptionError(f"{opened.name} is not the checkpoint of the recipe: its weights have changed")
+            checkpoint = stack.enter_context(open_checkpoint(base))
+            adapters, options = merged_beside(adapters, checkpoint, replace(options, base=expected_base), cancel)
         # Predictions are for people who look at a plan; the report measures.
         plan = plan_with_options(
             adapters, weights, options, layer_weights=layer_weights, predict=False, workers=workers, cancel=cancel

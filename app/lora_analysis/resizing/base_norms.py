@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..adapter import FloatArray, Layer, TensorSource
+from ..adapter import FloatArray, Layer, TensorInfo, TensorSource
 from ..errors import LoraAnalysisError, NonFiniteError, OptionError
 from ..formats.atomic import atomic_file
-from ..formats.base_weights import BaseWeight, match_base_weights
+from ..formats.base_weights import Rows, base_matrix, match_base_weights
 from ..formats.container import open_source
 from ..formats.files import read_small_file
 from ..formats.strict_json import dumps, loads
@@ -60,27 +60,27 @@ def base_norms(
                 f"e.g. {missing[0]}; give the checkpoint this adapter was trained on"
             )
         known = _read_sidecar(path)
-        wanted = [weight for weight in dict.fromkeys(weights.values()) if _label(weight) not in known]
-        found = map_layers(lambda weight: _norms(source, weight), wanted, workers=workers, cancel=cancel)
-        known.update((_label(weight), norms) for weight, norms in zip(wanted, found, strict=True))
+        labels = {rows: _label(rows, source.tensors) for rows in weights.values()}
+        wanted = [rows for rows, label in labels.items() if label not in known]
+        found = map_layers(lambda rows: _norms(source, rows), wanted, workers=workers, cancel=cancel)
+        known.update((labels[rows], norms) for rows, norms in zip(wanted, found, strict=True))
     if wanted:
         _write_sidecar(path, known)
-    return {name: known[_label(weight)] for name, weight in weights.items()}
+    return {name: known[labels[rows]] for name, rows in weights.items()}
 
 
-def _label(weight: BaseWeight) -> str:
-    """How a weight is called in the sidecar."""
-    return weight.key if weight.parts == 1 else f"{weight.key}[{weight.part}/{weight.parts}]"
+def _label(rows: tuple[Rows, ...], tensors: Mapping[str, TensorInfo]) -> str:
+    """How a weight is called in the sidecar: by the tensors it is in, and their rows where it has not all of them."""
+    return "+".join(
+        key if stop - start == tensors[key].shape[0] else f"{key}[{start}:{stop}]" for key, start, stop in rows
+    )
 
 
-def _norms(source: TensorSource, weight: BaseWeight) -> BaseNorms:
-    stored = source.array(weight.key)
-    rows = stored.shape[0] // weight.parts
-    part = stored[weight.part * rows : (weight.part + 1) * rows]
-    matrix = widen(part.reshape(rows, -1), "float32")
+def _norms(source: TensorSource, rows: tuple[Rows, ...]) -> BaseNorms:
+    matrix = widen(base_matrix(source.array, rows), "float32")
     frobenius = float(np.sqrt(np.sum(np.square(matrix, dtype=np.float64))))
     if not np.isfinite(frobenius):
-        raise NonFiniteError(f"{weight.key}: the base weight holds NaN or infinity")
+        raise NonFiniteError(f"{rows[0].key}: the base weight holds NaN or infinity")
     return BaseNorms(_largest_singular_value(matrix), frobenius)
 
 

@@ -6,20 +6,16 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from ..adapter import Adapter, FloatArray, Layer, TensorSource
+from ..adapter import Adapter, Layer
 from ..errors import FormatError, NonFiniteError, OptionError, ShapeError
-from ..formats.base_rows import Rows, match_base_rows
-from ..formats.container import open_source
+from ..formats.base_weights import Rows, base_matrix, match_base_weights
+from ..formats.checkpoint import Checkpoint, open_checkpoint
 from ..linalg.against_base import BaseFigures, against_base
 from ..linalg.streams import map_layers
 from .values import LayerSpectrum, SkippedLayer
 
-_HEADER_LIMIT = 100_000_000  # bytes: checkpoints have many tensors
 __all__ = ["BaseFigures", "beside_base"]
 
 
@@ -40,15 +36,15 @@ def beside_base(
 ) -> tuple[tuple[LayerSpectrum, ...], tuple[SkippedLayer, ...]]:
     """The layers with their figures beside the base weight, and those for which there are none, with the reason.
 
-    Raises: OptionError where no layer finds its weight in the checkpoint; what ``open_source`` raises; CancelledError.
+    Raises: OptionError where no layer finds its weight in the checkpoint, a file, folder or index of shards; what
+    ``open_checkpoint`` raises; CancelledError.
     """
-    path = Path(checkpoint)
-    with open_source(path, header_limit=_HEADER_LIMIT) as source:
+    with open_checkpoint(checkpoint) as source:
         wanted = {layer.name: adapter.layers[layer.name] for layer in layers}
-        weights = match_base_rows(wanted, source.tensors, adapter.base_model.family)
+        weights = match_base_weights(wanted, source.tensors, adapter.base_model.family)
         if not weights:
             raise OptionError(
-                f"{path.name}: none of {len(wanted)} layers finds a weight of its name and size there, e.g. "
+                f"{source.name}: none of {len(wanted)} layers finds a weight of its name and size there, e.g. "
                 f"{next(iter(wanted), 'none')}; give the checkpoint this adapter was trained on"
             )
         jobs = [_Job(one, wanted[one.name], weights[one.name]) for one in layers if _is_ready(one, wanted, weights)]
@@ -71,17 +67,10 @@ def _is_ready(one: LayerSpectrum, layers: Mapping[str, Layer], weights: Mapping[
     return one.name in weights and one.expert is None and layers[one.name].reshape is None
 
 
-def _figures(source: TensorSource, job: _Job) -> BaseFigures | str:
+def _figures(source: Checkpoint, job: _Job) -> BaseFigures | str:
     """The figures, or why there are none. Raises: FileAccessError."""
     try:
-        return against_base(job.layer.update(), _weight(source, job))
+        weight = base_matrix(source.array, job.rows, is_transposed=job.layer.base_transposed)
+        return against_base(job.layer.update(), weight)
     except (FormatError, NonFiniteError, ShapeError) as error:
         return error.message
-
-
-def _weight(source: TensorSource, job: _Job) -> FloatArray:
-    """The base weight as ``(out, in * k)``, turned as the delta is."""
-    stored = [source.array(key)[start:stop] for key, start, stop in job.rows]
-    matrices = [part.reshape(part.shape[0], -1) for part in stored]
-    matrix = matrices[0] if len(matrices) == 1 else np.concatenate(matrices)
-    return matrix.T if job.layer.base_transposed else matrix

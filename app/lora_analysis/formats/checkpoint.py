@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ..adapter import FloatArray, TensorInfo, TensorSource
 from ..errors import ConfigError, FileAccessError
-from ..formats.container import open_source
-from ..formats.folder import read_config
+from .container import open_source
+from .folder import read_config
 
 _HEADER_LIMIT = 100_000_000  # bytes; what the format allows
 _INDEX = ".safetensors.index.json"
@@ -31,6 +31,15 @@ class Checkpoint:
 
     def array(self, key: str) -> FloatArray:
         return self.shards[self.homes[key]].array(key)
+
+    def raw(self, key: str) -> bytes:
+        """The stored bytes of one tensor."""
+        return self.shards[self.homes[key]].raw(key)
+
+    @property
+    def name(self) -> str:
+        """Of its file, index or folder; without the path, which can name a person, it can go into files."""
+        return os.path.basename(os.path.abspath(self.path))
 
     @property
     def tensors(self) -> dict[str, TensorInfo]:
