@@ -257,10 +257,10 @@ import sys, time
 from lora_analysis.cli import main
 from lora_analysis.spectra import layer
 read = layer.read_spectra
-def slowly(errors, each):
+def slowly(errors, group):
     print("begun", flush=True)
     time.sleep(0.3)
-    return read(errors, each)
+    return read(errors, group)
 layer.read_spectra = slowly
 sys.argv = ["lora", "spectrum", sys.argv[1], "--threads", "1"]
 main()

@@ -193,6 +193,12 @@ def test_inspecting_a_file_loads_no_numpy(demo_library: Path) -> None:
     assert not loaded & HEAVY
 
 
+def test_a_command_loads_no_validation_framework(demo_library: Path) -> None:
+    path = str(demo_library / "sdxl-character-kohya.safetensors")
+    run = HELP.replace("'--help'", f"'spectrum', {path!r}")
+    assert not modules_loaded_by(run) & {"pydantic", "fastapi", "starlette"}
+
+
 def test_the_other_import_name_works_from_the_root_of_a_checkout(demo_library: Path) -> None:
     script = (
         "import asyncio, sys\n"

@@ -20,7 +20,7 @@ from lora_analysis.errors import NonFiniteError, OptionError
 from lora_analysis.formats.roles import ROLES, role_of, stage_of
 from lora_analysis.linalg import against_base as base_module
 from lora_analysis.linalg.against_base import against_base
-from lora_analysis.linalg.factor_spectrum import measured
+from lora_analysis.linalg.factor_spectrum import Measured, begin, finish
 from lora_analysis.linalg.floors import plateau, rounding_floor
 from lora_analysis.linalg.spectrum import summarise
 from lora_analysis.spectra.recommendation import kept_energy
@@ -33,6 +33,11 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 def orthonormal(n: int, k: int, seed: int = 0) -> np.ndarray:
     return np.linalg.qr(rng(seed).standard_normal((n, k)))[0]
+
+
+def measured(update: LowRank) -> Measured:
+    [measure] = finish([begin(update)])
+    return measure()
 
 
 # -- entropy -------------------------------------------------------------------------------------------
@@ -99,6 +104,21 @@ def test_factor_sizes_are_lengths_along_the_rank_on_every_route(rank):
     np.testing.assert_allclose(sizes.down, np.sum(down**2, axis=1))
     with pytest.raises(NonFiniteError):
         measured(LowRank(up * np.nan, down))
+
+
+def test_updates_measured_together_have_the_bits_they_have_alone():
+    ranks = (4, 16, 4, 30, 16, 4)
+    updates = [
+        LowRank(rng(k).standard_normal((40, r)), rng(k + 9).standard_normal((r, 60))) for k, r in enumerate(ranks)
+    ]
+    updates[2] = LowRank(updates[2].up * np.nan, updates[2].down)
+    measures = finish([begin(update) for update in updates])
+    for at, (update, measure) in enumerate(zip(updates, measures, strict=True)):
+        if at == 2:  # its own affair
+            with pytest.raises(NonFiniteError):
+                measure()
+        else:
+            assert measure().values.tobytes() == measured(update).values.tobytes()
 
 
 # -- the initialisation, dead layers, roles ---------------------------------------------------------------

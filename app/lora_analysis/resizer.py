@@ -72,13 +72,17 @@ def resize(
     Raises: what ``open_adapter`` and ``plan_resize`` raise; OptionError where the output is the input; OutputError.
     In every case the input is as it was, and so is whatever was at ``output``.
     """
+    from .formats.digest_ahead import DigestAhead
     from .resizing.writing import check_target_for, write_resize
 
     options = options_of(**asked)
-    with open_adapter(path, lenient_metadata=True) as adapter:
+    with DigestAhead(path) as ahead, open_adapter(path, lenient_metadata=True) as adapter:
         check_target_for(adapter, output, overwrite=overwrite)  # before the singular values, which take a while
         plan = plan_with_options(adapter, options, predict=False, workers=workers, cancel=cancel)
-        return write_resize(plan, output, overwrite=overwrite, workers=workers, progress=progress, cancel=cancel)
+        return write_resize(
+            plan, output,
+            overwrite=overwrite, workers=workers, progress=progress, cancel=cancel, digest_ahead=ahead,
+        )  # fmt: skip
 
 
 # -- the application's interface ---------------------------------------------------------------------

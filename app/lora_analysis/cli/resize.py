@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from ..errors import LoraAnalysisError, OptionError
+from ..formats.digest_ahead import DigestAhead
 from ..formats.discovery import is_adapter_folder
 from ..json_ready import encodable
 from .exits import Exit, code_for_many, exit_code
@@ -50,6 +52,7 @@ class Job(NamedTuple):
     dry_run: bool
     force: bool
     threads: int | None
+    digest_ahead: DigestAhead | None  # of the only input
 
 
 class Outcome(NamedTuple):
@@ -151,22 +154,33 @@ def resize(
 
     Exit code 1: nothing was written. 4: so it is for some of many files.
     """
-    from ..resizing.request import options_of
-
     if output is None and not dry_run:
         raise typer.BadParameter("name the output with -o OUT, or ask for --dry-run")
-    options = options_of(
-        rank=rank, energy=energy, norm=norm, sum=sum_, ratio=ratio, absolute=absolute, layer_error=layer_error,
-        knee=knee, sv_ratio=sv_ratio, sv_fro=sv_fro, sv_cumulative=sv_cumulative, parameters=params, error=error,
-        size=None if size is None else bytes_of(size), recipe=recipe, base=base,
-        conv_rank=conv_rank, rank_for=_table(rank_for or ()), min_rank=min_rank, max_rank=max_rank,
-        method=method.value, dtype=dtype.value, alpha=alpha.value, keep_structure=keep_structure,
-    )  # fmt: skip
-    job = Job(options, dry_run, force, threads)
-    keep_freed_memory()
     inputs = resolve(paths)
-    outcomes = _many(inputs, output, job) if inputs.many else [_one(inputs.paths[0], output, job)]
-    raise typer.Exit(_show(outcomes, inputs, as_json=json, dry_run=dry_run))
+    with _digest_ahead(inputs, wanted=not dry_run) as ahead:
+        options = _options(
+            rank=rank, energy=energy, norm=norm, sum=sum_, ratio=ratio, absolute=absolute, layer_error=layer_error,
+            knee=knee, sv_ratio=sv_ratio, sv_fro=sv_fro, sv_cumulative=sv_cumulative, parameters=params, error=error,
+            size=None if size is None else bytes_of(size), recipe=recipe, base=base,
+            conv_rank=conv_rank, rank_for=_table(rank_for or ()), min_rank=min_rank, max_rank=max_rank,
+            method=method.value, dtype=dtype.value, alpha=alpha.value, keep_structure=keep_structure,
+        )  # fmt: skip
+        job = Job(options, dry_run, force, threads, ahead)
+        keep_freed_memory()
+        outcomes = _many(inputs, output, job) if inputs.many else [_one(inputs.paths[0], output, job)]
+        code = _show(outcomes, inputs, as_json=json, dry_run=dry_run)
+    raise typer.Exit(code)
+
+
+def _digest_ahead(inputs: Inputs, *, wanted: bool) -> DigestAhead | nullcontext[None]:
+    """The input's digest, begun before the libraries are loaded; of many inputs each is hashed in its turn."""
+    return nullcontext() if inputs.many or not wanted else DigestAhead(inputs.paths[0])
+
+
+def _options(**asked: Any) -> ResizeOptions:
+    from ..resizing.request import options_of
+
+    return options_of(**asked)
 
 
 def _table(rows: Sequence[str]) -> dict[str, str]:
@@ -253,7 +267,10 @@ def _resize(path: str, output: str | None, job: Job) -> ResizePlan | ResizeRepor
         if job.dry_run or output is None:
             return plan
         with bytes_bar(os.path.basename(output), wanted=True) as written:
-            return write_resize(plan, output, overwrite=job.force, workers=job.threads, progress=written)
+            return write_resize(
+                plan, output,
+                overwrite=job.force, workers=job.threads, progress=written, digest_ahead=job.digest_ahead,
+            )  # fmt: skip
 
 
 # -- what is shown -----------------------------------------------------------------------------------

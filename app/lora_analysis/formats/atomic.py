@@ -61,6 +61,8 @@ class AtomicFile(io.RawIOBase):
     def readinto(self, buffer: Buffer, /) -> int:
         view = memoryview(buffer).cast("B")
         with explained(self._target):
+            if hasattr(os, "readv"):
+                return os.readv(self._descriptor, [view])
             data = os.read(self._descriptor, view.nbytes)
         view[: len(data)] = data
         return len(data)

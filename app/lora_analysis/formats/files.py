@@ -14,7 +14,7 @@ import stat
 from collections.abc import Sequence
 from threading import Lock
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from ..errors import FileAccessError, FormatError
 from .target import shortened
@@ -41,6 +41,15 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+
+
+class FileIdentity(NamedTuple):
+    """Which file this is, and in what state: equal for two descriptors of one file that nobody wrote to in between."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
 
 
 class InputFile:
@@ -104,6 +113,11 @@ class InputFile:
                 raise FileAccessError(f"{self.label}: the file now ends at byte {offset}; somebody has cut it short")
             rest = rest[count:]
             offset += count
+
+    def identity(self) -> FileIdentity:
+        """Of the open file as it is now, whatever has become of its name."""
+        found = os.fstat(self._descriptor())
+        return FileIdentity(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
     def duplicate(self) -> BinaryIO:
         """A second file object on the same open file, for readers that want one. The caller closes it."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ..adapter import Finding, TensorInfo
 from ..errors import FileAccessError, FormatError
 from .dtypes import array_type, single_value
-from .files import InputFile
+from .files import FileIdentity, InputFile
 
 if TYPE_CHECKING:
     from ..adapter import FloatArray
@@ -37,6 +37,11 @@ class FileSource:
         self.metadata: Mapping[str, Any] = MappingProxyType(metadata or {})
         self.findings: Sequence[Finding] = tuple(findings)
         self._file = file
+
+    @property
+    def identity(self) -> FileIdentity:
+        """Of the open file as it is now. Raises: FileAccessError where it was closed."""
+        return self._file.identity()
 
     def array(self, name: str) -> FloatArray:
         """The tensor in its stored type, C order, writable.

@@ -25,7 +25,7 @@ Precision = Literal["float32", "float64"]
 Float64Array: TypeAlias = NDArray[np.floating[Any]]  # float64; numpy's annotations of linalg promise no more
 Float32Array: TypeAlias = NDArray[np.float32]
 
-_LOOKED_UP = 1 << 15  # values at a time, as indices of 8 bytes each
+_LOOKED_UP = 1 << 16  # values at a time, as indices of 8 bytes each
 
 
 def widen(array: FloatArray, dtype: Precision = "float64", out: FloatArray | None = None) -> FloatArray:
@@ -66,7 +66,7 @@ def _look_up(table: FloatArray, codes: NDArray[np.unsignedinteger[Any]], out: Fl
         indices = _indices.room[: part.size]
         np.copyto(indices, part)
         # No code lies outside the table; of all modes "wrap" is the fastest.
-        np.take(table, indices, out=out[start : start + _LOOKED_UP], mode="wrap")
+        table.take(indices, out=out[start : start + _LOOKED_UP], mode="wrap")
 
 
 @lru_cache

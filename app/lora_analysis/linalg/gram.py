@@ -26,7 +26,7 @@ of fp16 values fill 22 of float32's 24 bits, so sums round at once: ``ε`` is 6e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import ceil, sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -91,15 +91,41 @@ class FactorSquares(NamedTuple):
     down: Float64Array  # (rank,) squared lengths of the rows of ``down``
 
 
-def factor_squares(up: FloatArray, down: FloatArray) -> FactorSquares | None:
-    """As ``squared_singular_values``, with the sizes of both factors along the rank."""
+class FactorProblem(NamedTuple):
+    """The eigenproblem of a factored product, not solved yet: a few hundred kilobytes at rank 128."""
+
+    matrix: Float64Array  # (rank, rank)
+    up: Float64Array  # as in FactorSquares
+    down: Float64Array
+    bound: float
+
+
+def factor_problem(up: FloatArray, down: FloatArray) -> FactorProblem | None:
+    """What :func:`factor_squares` solves; None where another route has to be taken."""
     problem = _eigenproblem(up, down)
     if problem is None or problem.root is None or problem.gram_up is None:
         return None
-    eigenvalues = np.linalg.eigvalsh(problem.matrix)
-    if eigenvalues[0] < TRUSTED * problem.bound:
-        return None
-    return FactorSquares(eigenvalues, problem.gram_up.diagonal(), np.sum(np.square(problem.root), axis=1))
+    down_squares = np.sum(np.square(problem.root), axis=1)
+    return FactorProblem(problem.matrix, problem.gram_up.diagonal().copy(), down_squares, problem.bound)
+
+
+def factor_squares(problems: Sequence[FactorProblem]) -> list[FactorSquares | None]:
+    """As ``squared_singular_values`` of each, with the sizes of both factors along the rank.
+
+    Those of one rank are solved in one call: numpy keeps the interpreter lock for a call whose matrices have fewer than
+    500 rows together, and threads that do one at a time then wait for each other. The bits do not depend on it.
+    """
+    by_rank: dict[int, list[int]] = {}
+    for at, problem in enumerate(problems):
+        by_rank.setdefault(len(problem.matrix), []).append(at)
+    found: list[FactorSquares | None] = [None] * len(problems)
+    for group in by_rank.values():
+        solved = np.linalg.eigvalsh(np.stack([problems[at].matrix for at in group]))
+        for at, eigenvalues in zip(group, solved, strict=True):
+            _, up, down, bound = problems[at]
+            if eigenvalues[0] >= TRUSTED * bound:
+                found[at] = FactorSquares(eigenvalues, up, down)
+    return found
 
 
 def gram_basis(up: FloatArray, down: FloatArray | None, kept: int | None = None) -> GramBasis | None:
@@ -177,15 +203,15 @@ def _root(matrix: Float64Array, *, may_be_singular: bool) -> Float64Array | None
 
 
 def _in_range(matrix: Float64Array) -> bool:
-    return _TRACES[0] <= float(np.trace(matrix)) <= _TRACES[1]  # false for NaN too
+    return _TRACES[0] <= float(matrix.trace()) <= _TRACES[1]  # false for NaN too
 
 
 def gram(rows: FloatArray) -> Float64Array:
     """``rows @ rows.T`` in float64, for few long rows of any stored dtype."""
     rank = rows.shape[0]
     total = np.zeros((rank, rank))
-    for block in _widened_blocks(rows):
-        with np.errstate(over="ignore", invalid="ignore"):  # the caller looks at the traces
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller looks at the traces
+        for block in _widened_blocks(rows):
             total += block @ block.T  # numpy hands a product with the own transpose to syrk: half the work
     return total
 

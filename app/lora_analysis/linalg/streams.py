@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from itertools import islice
 from threading import Lock
 from typing import TypeVar
@@ -92,9 +92,11 @@ def _wait(future: Future[Result], cancel: Callable[[], bool]) -> None:
     while True:
         if cancel():
             raise CancelledError("stopped on request")
-        # In short steps: on Windows an endless wait for a lock cannot be interrupted from the keyboard.
-        if wait([future], timeout=_POLL_SECONDS).done:
+        if future.done():
             return
+        # In short steps: on Windows an endless wait for a lock cannot be interrupted from the keyboard.
+        with suppress(TimeoutError):
+            future.exception(_POLL_SECONDS)
 
 
 def _ignore(done: int) -> None: ...

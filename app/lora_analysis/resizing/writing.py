@@ -23,7 +23,8 @@ from .provenance import HISTORY_KEY, UNKNOWN_DIGEST, data_sha256, with_digest
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from ..adapter import Adapter, FloatArray
+    from ..adapter import Adapter, FloatArray, TensorSource
+    from ..formats.digest_ahead import DigestAhead
 
 Progress = Callable[[int, int], None]  # bytes written, bytes in all
 Cancel = Callable[[], bool]
@@ -81,8 +82,11 @@ def write_resize(
     workers: int | None = None,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
+    digest_ahead: DigestAhead | None = None,
 ) -> ResizeReport:
     """Write the planned adapter to ``target``, whole or not at all. The input is not touched.
+
+    ``digest_ahead``: of the input, where its digest was begun before the plan.
 
     Raises: OptionError, OutputError, NonFiniteError naming the layer, CancelledError.
     """
@@ -91,7 +95,7 @@ def write_resize(
         raise OptionError(f"{plan.adapter.path}: no layer would change; every rank already satisfies the request")
     losses: dict[str, Written] = {}
     chunks = _chunks(plan, losses, workers, cancel)
-    with _input_digest(plan) as late_metadata:
+    with _input_digest(plan, digest_ahead) as late_metadata:
         written = write_adapter(
             place, plan.tensors, chunks, plan.metadata, plan.config,
             overwrite=overwrite, late_metadata=late_metadata, progress=progress, cancel=cancel,
@@ -105,18 +109,23 @@ def write_resize(
 
 
 @contextmanager
-def _input_digest(plan: ResizePlan) -> Iterator[Callable[[], Mapping[str, str]] | None]:
+def _input_digest(plan: ResizePlan, ahead: DigestAhead | None) -> Iterator[Callable[[], Mapping[str, str]] | None]:
     """A thread that hashes the input meanwhile: the metadata with its digest; None where no digest is missing."""
     if UNKNOWN_DIGEST not in plan.metadata.get(HISTORY_KEY, ""):
         yield None
         return
     stop = Event()
     with ThreadPoolExecutor(1, thread_name_prefix="digest") as pool:  # waits: the caller closes the input afterwards
-        digest = pool.submit(data_sha256, plan.adapter.source, stop.is_set)
+        digest = pool.submit(_digest, plan.adapter.source, ahead, stop.is_set)
         try:
             yield lambda: with_digest(plan.metadata, digest.result())
         finally:
             stop.set()
+
+
+def _digest(source: TensorSource, ahead: DigestAhead | None, cancel: Cancel) -> str:
+    found = None if ahead is None else ahead.of(source)
+    return data_sha256(source, cancel) if found is None else found
 
 
 def _needs_header(plan: ResizePlan) -> str | None:

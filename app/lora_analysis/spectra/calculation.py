@@ -55,20 +55,24 @@ def _spectrum(
     cancel: Cancel | None,
 ) -> Spectrum:
     from ..linalg.streams import map_layers, out_of
-    from .layer import read_spectra
+    from .layer import read_spectra, together
 
     broken = unusable_modules(adapter)
     names = matching([*adapter.layers, *broken], layers)
     wanted = [layer for name, layer in adapter.layers.items() if name in names]
-    report = out_of(len(wanted), progress)
     work = partial(read_spectra, errors_by_layer(adapter))
     found: list[LayerSpectrum] = []
     skipped: list[SkippedLayer] = []
-    for outcome in map_layers(work, wanted, workers=workers, progress=report, cancel=cancel):
-        if isinstance(outcome, SkippedLayer):
-            skipped.append(outcome)
-        else:
-            found.extend(outcome)
+    done = 0
+    for outcomes in map_layers(work, together(wanted), workers=workers, cancel=cancel):
+        for outcome in outcomes:
+            if isinstance(outcome, SkippedLayer):
+                skipped.append(outcome)
+            else:
+                found.extend(outcome)
+            done += 1
+            if progress is not None:
+                progress(done, len(wanted))
     skipped += [layer for name, layer in broken.items() if name in names]
     if base is None:
         return Spectrum(adapter.path, tuple(found), tuple(skipped))

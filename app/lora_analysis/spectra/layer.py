@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import sqrt
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from ..adapter import Dense, Finding, Hadamard, Kronecker, Layer, LowRank, Opaqu
 from ..errors import FormatError, NonFiniteError, OpaqueUpdateError, ShapeError
 from ..formats.blocks import block_of
 from ..formats.roles import role_of, stage_of
-from ..linalg.factor_spectrum import FactorSizes, measured
+from ..linalg.factor_spectrum import Begun, FactorSizes, Measured, begin, finish
 from ..linalg.floors import plateau, rounding_floor
 from ..linalg.inner import matrix_shape
 from ..linalg.spectrum import summarise
@@ -21,42 +21,79 @@ from .values import LayerSpectrum, SkippedLayer
 Matrix = LowRank | Dense | Hadamard | Kronecker
 Outcome = tuple[LayerSpectrum, ...] | SkippedLayer
 
+_ROWS, _LAYERS = 500, 8  # of the eigenproblems that are solved in one call
 # What is wrong with one layer. Anything else, a file that is gone or a request to stop, concerns the whole.
 _LAYER_ERRORS = (FormatError, NonFiniteError, OpaqueUpdateError, ShapeError)
 
 
-def read_spectra(errors: Mapping[str, Finding], layer: Layer) -> Outcome:
-    """The spectrum of a layer, of each expert where it stacks several, or why there is none.
+def read_spectra(errors: Mapping[str, Finding], layers: Sequence[Layer]) -> list[Outcome]:
+    """The spectrum of each layer, of each expert where it stacks several, or why there is none.
 
-    ``errors``: by layer, what opening the file already found wrong. Such a layer is not read.
+    ``errors``: by layer, what opening the file already found wrong. Such a layer is not read. The layers given are in
+    memory together, see :func:`together`.
     Raises: FileAccessError where the file cannot be read any more.
     """
-    stated = errors.get(layer.name)
+    begun = [_begin(errors.get(layer.name), layer) for layer in layers]
+    measures = iter(finish([part.begun for one in begun if not isinstance(one, SkippedLayer) for part in one]))
+    return [
+        one if isinstance(one, SkippedLayer) else _finish(layer, one, [next(measures) for _ in one])
+        for layer, one in zip(layers, begun, strict=True)
+    ]
+
+
+def together(layers: Iterable[Layer]) -> Iterator[list[Layer]]:
+    """Layers in the order given, a few at a time: as many as it takes for threads not to wait for each other.
+
+    See ``gram.factor_squares``. Large ranks come alone, small ones eight at a time.
+    """
+    group: list[Layer] = []
+    rows = 0
+    for layer in layers:
+        group.append(layer)
+        rows += layer.rank or _ROWS
+        if rows >= _ROWS or len(group) == _LAYERS:
+            yield group
+            group, rows = [], 0
+    if group:
+        yield group
+
+
+class _Part(NamedTuple):
+    begun: Begun
+    expert: int | None = None
+
+
+def _begin(stated: Finding | None, layer: Layer) -> list[_Part] | SkippedLayer:
     if stated is not None:
         return SkippedLayer(layer.name, stated.code, stated.message, is_error=True)
     if layer.opaque is not None:
         return SkippedLayer(layer.name, "opaque", layer.opaque, is_error=False)
     try:
-        return _read(layer)
+        update = layer.update()
+        match update:
+            case Vector():
+                return SkippedLayer(layer.name, "vector", f"a {layer.kind} difference is no matrix", is_error=False)
+            case Opaque():
+                return SkippedLayer(layer.name, "opaque", update.reason, is_error=False)
+            case Stacked():
+                return [_Part(begin(part), expert) for expert, part in enumerate(update.parts)]
+            case _:
+                return [_Part(begin(update))]
     except _LAYER_ERRORS as error:
         return SkippedLayer(layer.name, error.code, error.message, is_error=True)
 
 
-def _read(layer: Layer) -> Outcome:
-    update = layer.update()
-    match update:
-        case Vector():
-            return SkippedLayer(layer.name, "vector", f"a {layer.kind} difference is no matrix", is_error=False)
-        case Opaque():
-            return SkippedLayer(layer.name, "opaque", update.reason, is_error=False)
-        case Stacked():
-            return tuple(_of_matrix(layer, part, expert) for expert, part in enumerate(update.parts))
-        case _:
-            return (_of_matrix(layer, update, None),)
+def _finish(layer: Layer, parts: Sequence[_Part], measures: Sequence[Callable[[], Measured]]) -> Outcome:
+    try:
+        return tuple(_of_matrix(layer, part, measure()) for part, measure in zip(parts, measures, strict=True))
+    except _LAYER_ERRORS as error:
+        return SkippedLayer(layer.name, error.code, error.message, is_error=True)
 
 
-def _of_matrix(layer: Layer, matrix: Matrix, expert: int | None) -> LayerSpectrum:
-    values, sizes = measured(matrix)
+def _of_matrix(layer: Layer, part: _Part, measured: Measured) -> LayerSpectrum:
+    matrix, expert = part.begun.update, part.expert
+    assert isinstance(matrix, Matrix)  # others have no singular values and were refused
+    values, sizes = measured
     values.flags.writeable = False
     noise = plateau(values, matrix_shape(matrix))
     rounding = None
