@@ -237,6 +237,6 @@ def test_permuted_rows_of_llama_cpp_are_not_taken_for_the_models() -> None:
 
 def test_a_name_that_would_mean_two_weights_is_refused() -> None:
     with pytest.raises(ValueError, match="to_q"):
-        Table((*same("attn.to_q"), Names(("other",), "attn_to.q")))
+        Table((*same("attn.to_q"), Names(("other",), "attn_to.q"))).modules()
     table = Table((fused("a.{}.qkv", "b.{}", ("q", "k")), swapped("c", "d")))
     assert set(table.modules()) == {"b.{}.q", "b.{}.k", "d.shift", "d.scale"}

@@ -78,8 +78,8 @@ def _compare(
     progress: Progress | None,
     cancel: Cancel | None,
 ) -> Comparison:
-    from ..linalg.streams import map_layers, out_of
-    from .layer import compare_unit
+    from ..linalg.streams import map_layers, together
+    from .layer import compare_units
 
     names = _names(paths)
     family, notes = _family(adapters, names)
@@ -87,13 +87,17 @@ def _compare(
     if not any(len(unit.holders) > 1 for unit in units):
         raise OptionError(_nothing_in_common(adapters, names))
     errors = tuple(errors_by_layer(adapter) for adapter in adapters)
-    report = out_of(len(units), progress)
-    work = partial(compare_unit, errors)
+    work = partial(compare_units, errors)
     compared: list[LayerComparison] = []
     skipped: list[NotCompared] = []
-    for outcome in map_layers(work, units, workers=workers, progress=report, cancel=cancel):
-        compared += outcome.layers
-        skipped += outcome.skipped
+    done = 0
+    for outcomes in map_layers(work, together(units, _rows), workers=workers, cancel=cancel):
+        for outcome in outcomes:
+            compared += outcome.layers
+            skipped += outcome.skipped
+            done += 1
+            if progress is not None:
+                progress(done, len(units))
     if layers is None:
         skipped += [
             NotCompared(number, one.name, one.code, one.reason, one.is_error)
@@ -110,6 +114,11 @@ def _compare(
         skipped=tuple(skipped),
         notes=(*notes, *_remarks(adapters, names)),
     )
+
+
+def _rows(unit: Unit) -> int:
+    """Rows of the small matrices that comparing the unit decomposes."""
+    return sum(piece.layer.rank or 0 for piece in unit.pieces if piece is not None)
 
 
 # -- inputs --------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from math import sqrt
 from typing import NamedTuple
@@ -17,14 +17,16 @@ from ..linalg.inner import inner_product, matrix_shape, plain
 from ..linalg.products import factors
 from ..linalg.subspace import (
     Bases,
+    Begun,
     Crossing,
     Span,
     angles_of,
+    begin_span,
     crossing,
     energy_within,
+    finish_spans,
     overlap_grid,
     product_of,
-    span,
     summarise_angles,
 )
 from .units import Piece, Unit
@@ -41,21 +43,43 @@ class Outcome(NamedTuple):
     skipped: tuple[NotCompared, ...]
 
 
-class _Held(NamedTuple):
+class _Read(NamedTuple):
     """One adapter's delta for the unit."""
 
     adapter: int
     layer: Layer
     update: Update
-    span: Span | None  # None for vectors and stacks, and where nothing is there to be compared with
+    begun: Begun | Span | None  # None for vectors and stacks, and where nothing is there to be compared with
 
 
-def compare_unit(errors: tuple[Mapping[str, Finding], ...], unit: Unit) -> Outcome:
-    """Compare a unit's pieces. ``errors``: per adapter, by layer, what opening its file already found wrong.
+class _Held(NamedTuple):
+    """The same with its subspaces."""
+
+    adapter: int
+    layer: Layer
+    update: Update
+    span: Span | None
+
+
+def compare_units(errors: tuple[Mapping[str, Finding], ...], units: Sequence[Unit]) -> list[Outcome]:
+    """Compare the pieces of each unit. ``errors``: per adapter, by layer, what opening its file already found wrong.
 
     Raises: FileAccessError where a file cannot be read any more.
     """
-    held, skipped = _read(errors, unit)
+    read = [_read(errors, unit) for unit in units]
+    held = _turned([one for found, _ in read for one in found])
+    return [
+        _outcome(unit, [next(held) for _ in found], skipped) for unit, (found, skipped) in zip(units, read, strict=True)
+    ]
+
+
+def _turned(read: Sequence[_Read]) -> Iterator[_Held]:
+    spans = iter(finish_spans([one.begun for one in read if one.begun is not None]))
+    for one in read:
+        yield _Held(one.adapter, one.layer, one.update, None if one.begun is None else next(spans))
+
+
+def _outcome(unit: Unit, held: list[_Held], skipped: list[NotCompared]) -> Outcome:
     held = _of_one_shape(unit, held, skipped)
     if not held:
         return Outcome((), tuple(skipped))
@@ -73,8 +97,8 @@ def compare_unit(errors: tuple[Mapping[str, Finding], ...], unit: Unit) -> Outco
 # -- reading -------------------------------------------------------------------------------------------
 
 
-def _read(errors: tuple[Mapping[str, Finding], ...], unit: Unit) -> tuple[list[_Held], list[NotCompared]]:
-    held: list[_Held] = []
+def _read(errors: tuple[Mapping[str, Finding], ...], unit: Unit) -> tuple[list[_Read], list[NotCompared]]:
+    read: list[_Read] = []
     skipped: list[NotCompared] = []
     for number, piece in enumerate(unit.pieces):
         if piece is None:
@@ -87,12 +111,12 @@ def _read(errors: tuple[Mapping[str, Finding], ...], unit: Unit) -> tuple[list[_
             skipped.append(NotCompared(number, layer.name, "opaque", layer.opaque, is_error=False))
         else:
             try:
-                held.append(_held(number, layer, _update(piece), alone=len(unit.holders) == 1))
+                read.append(_begun(number, layer, _update(piece), alone=len(unit.holders) == 1))
             except OpaqueUpdateError as error:
                 skipped.append(NotCompared(number, layer.name, error.code, error.message, is_error=False))
             except _LAYER_ERRORS as error:
                 skipped.append(NotCompared(number, layer.name, error.code, error.message, is_error=True))
-    return held, skipped
+    return read, skipped
 
 
 def _update(piece: Piece) -> Update:
@@ -102,16 +126,16 @@ def _update(piece: Piece) -> Update:
     return update if piece.rows is None else rows_of(update, *piece.rows)
 
 
-def _held(number: int, layer: Layer, update: Update, *, alone: bool) -> _Held:
+def _begun(number: int, layer: Layer, update: Update, *, alone: bool) -> _Read:
     """Raises: NonFiniteError for NaN and infinity, which would make every figure of the layer NaN."""
     if isinstance(update, Stacked | Vector):
         inner_product(update, update)
-        return _Held(number, layer, update, None)
+        return _Read(number, layer, update, None)
     matrix = plain(update)
     if alone:
         inner_product(matrix, matrix)
-        return _Held(number, layer, matrix, None)
-    return _Held(number, layer, matrix, span(matrix))
+        return _Read(number, layer, matrix, None)
+    return _Read(number, layer, matrix, begin_span(matrix))
 
 
 def rows_of(update: Update, start: int, stop: int) -> Update:
@@ -156,8 +180,8 @@ def _expert(held: list[_Held], expert: int) -> list[_Held]:
     made = []
     for one in held:
         assert isinstance(one.update, Stacked)  # all of one shape
-        made.append(_held(one.adapter, one.layer, one.update.parts[expert], alone=len(held) == 1))
-    return made
+        made.append(_begun(one.adapter, one.layer, one.update.parts[expert], alone=len(held) == 1))
+    return list(_turned(made))
 
 
 # -- comparing -----------------------------------------------------------------------------------------

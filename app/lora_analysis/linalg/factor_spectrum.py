@@ -45,7 +45,7 @@ def begin(update: Update) -> Begun:
 
 
 def finish(begun: Sequence[Begun]) -> list[Callable[[], Measured]]:
-    """The rest, for several at once, which lets threads run side by side (see ``gram.factor_squares``).
+    """The rest, for several at once, which lets threads run side by side (see ``streams.together``).
 
     Returns: a function for each, so that what is wrong with one is its own affair: they raise as
     ``products.singular_values`` does.

@@ -112,8 +112,7 @@ def factor_problem(up: FloatArray, down: FloatArray) -> FactorProblem | None:
 def factor_squares(problems: Sequence[FactorProblem]) -> list[FactorSquares | None]:
     """As ``squared_singular_values`` of each, with the sizes of both factors along the rank.
 
-    Those of one rank are solved in one call: numpy keeps the interpreter lock for a call whose matrices have fewer than
-    500 rows together, and threads that do one at a time then wait for each other. The bits do not depend on it.
+    Those of one rank are solved in one call, see ``streams.together``.
     """
     by_rank: dict[int, list[int]] = {}
     for at, problem in enumerate(problems):

@@ -25,6 +25,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _AHEAD = 4  # items in flight per worker: enough to work on while one large layer is at the head of the line
+_ROWS, _TOGETHER = 500, 8  # of items that are worked on in one call, at most
 _POLL_SECONDS = 0.1  # how soon a wait notices Ctrl-C and cancellation
 
 
@@ -49,6 +50,24 @@ def map_layers(
     if workers is not None and workers < 1:
         raise OptionError(f"{workers} workers were asked for; at least 1 is needed")
     return _run(function, items, workers or available_cores(), progress or _ignore, cancel or _never)
+
+
+def together(items: Iterable[Item], rows: Callable[[Item], int]) -> Iterator[list[Item]]:
+    """Items in the order given, a few at a time: as many as it takes for threads not to wait for each other.
+
+    numpy keeps the interpreter lock while it decomposes matrices that have fewer than 500 rows together, and a layer's
+    small matrices have its rank, ``rows``. So those of several layers go into one call; the bits do not depend on it.
+    """
+    group: list[Item] = []
+    total = 0
+    for item in items:
+        group.append(item)
+        total += rows(item)
+        if total >= _ROWS or len(group) == _TOGETHER:
+            yield group
+            group, total = [], 0
+    if group:
+        yield group
 
 
 def out_of(total: int, progress: Callable[[int, int], None] | None) -> Callable[[int], None] | None:

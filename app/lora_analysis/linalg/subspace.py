@@ -18,7 +18,7 @@ K. W. Wachter (Ann. Statist. 8 (1980) 937-957), which gives the expected smalles
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import copysign, pi, sqrt
@@ -85,14 +85,32 @@ class Crossing(NamedTuple):
 # -- one update ----------------------------------------------------------------------------------------
 
 
+class Begun(NamedTuple):
+    """A delta in orthonormal bases of its factors, ``left @ left_map @ core @ right_map @ right``, to be turned."""
+
+    left: Float64Array
+    left_map: Float64Array
+    core: Float64Array  # (a, b), scale included but for its sign
+    right_map: Float64Array
+    right: Float64Array
+    sign: float
+    limit: int
+
+
 def span(update: Update, limit: int = SPAN_LIMIT) -> Span:
     """The leading ``limit`` singular directions of a delta, those of rounding size left out.
 
     Raises: NonFiniteError, ShapeError for vectors and stacks, OpaqueUpdateError.
     """
+    [found] = finish_spans([begin_span(update, limit)])
+    return found
+
+
+def begin_span(update: Update, limit: int = SPAN_LIMIT) -> Begun | Span:
+    """The part of :func:`span` that is as large as the update. Raises: as ``span``."""
     matrix = plain(update)
     if isinstance(matrix, LowRank) and matrix.rank < min(matrix.up.shape[0], matrix.down.shape[1]):
-        return _of_factors(matrix, limit)
+        return _begin_factors(matrix, limit)
     cut = truncate(matrix, limit)
     roots = np.linalg.norm(cut.factors.up, axis=0)  # √σ: either factor has the root of each value
     kept = _above_rounding(cut.singular_values)[: len(roots)] & (roots > 0)
@@ -103,17 +121,37 @@ def span(update: Update, limit: int = SPAN_LIMIT) -> Span:
     return Span(cut.factors.up[:, kept], identity, s, identity, cut.factors.down[kept], energy, whole)
 
 
-def _of_factors(update: LowRank, limit: int) -> Span:
+def finish_spans(begun: Sequence[Begun | Span]) -> list[Span]:
+    """The rest, for several at once: the cores of one shape in one call, see ``streams.together``."""
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    for at, one in enumerate(begun):
+        if isinstance(one, Begun):
+            by_shape.setdefault(one.core.shape, []).append(at)
+    found: dict[int, Span] = {at: one for at, one in enumerate(begun) if isinstance(one, Span)}
+    for group in by_shape.values():
+        members = [one for at in group if isinstance(one := begun[at], Begun)]
+        p, s, qt = np.linalg.svd(np.stack([one.core for one in members]), full_matrices=False)
+        found |= {at: _turned(one, p[k], s[k], qt[k]) for k, (at, one) in enumerate(zip(group, members, strict=True))}
+    return [found[at] for at in range(len(begun))]
+
+
+def _begin_factors(update: LowRank, limit: int) -> Begun:
     up, down, scale = widen(update.up), widen(update.down), magnitude(update.scale)
     left, left_map, left_core = _orthonormalised("up", up)
     right, right_map, right_core = _orthonormalised("down", down.T)
-    p, s, qt = np.linalg.svd(left_core @ right_core.T * scale, full_matrices=False)
+    with np.errstate(over="ignore", invalid="ignore"):
+        core = left_core @ right_core.T * scale
+    require_finite("the product of both factors", core)
+    return Begun(left, left_map, core, right_map.T, right.T, copysign(1.0, update.scale), limit)
+
+
+def _turned(begun: Begun, p: Float64Array, s: Float64Array, qt: Float64Array) -> Span:
     kept = _above_rounding(s)
-    kept[limit:] = False
-    sign = copysign(1.0, update.scale)
+    whole = int(np.count_nonzero(kept)) <= begun.limit
+    kept[begun.limit :] = False
     energy = float(np.sum(np.square(s)))
-    whole = int(np.count_nonzero(_above_rounding(s))) <= limit
-    return Span(left, left_map @ p[:, kept] * sign, s[kept], qt[kept] @ right_map.T, right.T, energy, whole)
+    left_map = begun.left_map @ p[:, kept] * begun.sign
+    return Span(begun.left, left_map, s[kept], qt[kept] @ begun.right_map, begun.right, energy, whole)
 
 
 def _orthonormalised(name: str, columns: Float64Array) -> tuple[Float64Array, Float64Array, Float64Array]:

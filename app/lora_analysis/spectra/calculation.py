@@ -54,8 +54,8 @@ def _spectrum(
     progress: Progress | None,
     cancel: Cancel | None,
 ) -> Spectrum:
-    from ..linalg.streams import map_layers, out_of
-    from .layer import read_spectra, together
+    from ..linalg.streams import map_layers, out_of, together
+    from .layer import read_spectra
 
     broken = unusable_modules(adapter)
     names = matching([*adapter.layers, *broken], layers)
@@ -64,7 +64,8 @@ def _spectrum(
     found: list[LayerSpectrum] = []
     skipped: list[SkippedLayer] = []
     done = 0
-    for outcomes in map_layers(work, together(wanted), workers=workers, cancel=cancel):
+    groups = together(wanted, lambda layer: layer.rank or 0)
+    for outcomes in map_layers(work, groups, workers=workers, cancel=cancel):
         for outcome in outcomes:
             if isinstance(outcome, SkippedLayer):
                 skipped.append(outcome)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
 from typing import NamedTuple
 
@@ -21,7 +21,6 @@ from .values import LayerSpectrum, SkippedLayer
 Matrix = LowRank | Dense | Hadamard | Kronecker
 Outcome = tuple[LayerSpectrum, ...] | SkippedLayer
 
-_ROWS, _LAYERS = 500, 8  # of the eigenproblems that are solved in one call
 # What is wrong with one layer. Anything else, a file that is gone or a request to stop, concerns the whole.
 _LAYER_ERRORS = (FormatError, NonFiniteError, OpaqueUpdateError, ShapeError)
 
@@ -30,7 +29,7 @@ def read_spectra(errors: Mapping[str, Finding], layers: Sequence[Layer]) -> list
     """The spectrum of each layer, of each expert where it stacks several, or why there is none.
 
     ``errors``: by layer, what opening the file already found wrong. Such a layer is not read. The layers given are in
-    memory together, see :func:`together`.
+    memory together.
     Raises: FileAccessError where the file cannot be read any more.
     """
     begun = [_begin(errors.get(layer.name), layer) for layer in layers]
@@ -39,23 +38,6 @@ def read_spectra(errors: Mapping[str, Finding], layers: Sequence[Layer]) -> list
         one if isinstance(one, SkippedLayer) else _finish(layer, one, [next(measures) for _ in one])
         for layer, one in zip(layers, begun, strict=True)
     ]
-
-
-def together(layers: Iterable[Layer]) -> Iterator[list[Layer]]:
-    """Layers in the order given, a few at a time: as many as it takes for threads not to wait for each other.
-
-    See ``gram.factor_squares``. Large ranks come alone, small ones eight at a time.
-    """
-    group: list[Layer] = []
-    rows = 0
-    for layer in layers:
-        group.append(layer)
-        rows += layer.rank or _ROWS
-        if rows >= _ROWS or len(group) == _LAYERS:
-            yield group
-            group, rows = [], 0
-    if group:
-        yield group
 
 
 class _Part(NamedTuple):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple, TypeAlias
 
 _NUMBER = re.compile(r"(?<![^._])(\d{1,6})(?![^._])")
@@ -73,35 +73,36 @@ def swapped(native: str, diffusers: str, halves: tuple[str, str] = ("shift", "sc
 
 
 class Table:
-    """The names of one network. Raises ValueError, when built, where one name would mean two things."""
+    """The names of one network. Raises ValueError, when first asked, where one name would mean two things."""
 
     def __init__(self, names: Iterable[Names]) -> None:
-        self._by_pattern: _Patterns = {}
-        self._by_module: dict[Style, _Patterns] = {}
-        for weight in names:
-            for style, entry in _entries(weight):
-                self._add(style, entry)
+        self._names = tuple(names)
 
-    def _add(self, style: Style, entry: Entry) -> None:
-        _insert(self._by_pattern, entry.template, entry)
-        if style == "alias":
-            return
-        for module in entry.modules:
-            _insert(self._by_module.setdefault(style, {}), module, entry)
+    @cached_property
+    def _patterns(self) -> tuple[_Patterns, dict[Style, _Patterns]]:
+        """By the weights' names, and by canonical module in each style. Made when first asked for: most never are."""
+        by_name: _Patterns = {}
+        by_module: dict[Style, _Patterns] = {}
+        for weight in self._names:
+            for style, entry in _entries(weight):
+                _insert(by_name, entry.template, entry)
+                for module in () if style == "alias" else entry.modules:
+                    _insert(by_module.setdefault(style, {}), module, entry)
+        return by_name, by_module
 
     def modules(self) -> list[str]:
         """Templates of every canonical module."""
-        entries = (e for found in self._by_pattern.values() for places in found.values() for e in places.values())
+        entries = (e for found in self._patterns[0].values() for places in found.values() for e in places.values())
         return sorted({module for entry in entries for module in entry.modules})
 
     def read(self, name: str) -> Held | None:
         """What a weight's name (no prefix of a tool or component before it) stands for; None where unknown."""
-        found = _find(self._by_pattern, name)
+        found = _find(self._patterns[0], name)
         return _filled(*found) if found else None
 
     def spell(self, module: str, style: Style) -> Held | None:
         """The weight that holds a canonical module in ``style``; None where the style has no name for it."""
-        found = _find(self._by_module.get(style, {}), module)
+        found = _find(self._patterns[1].get(style, {}), module)
         return _filled(*found) if found else None
 
 
