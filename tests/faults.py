@@ -15,7 +15,7 @@ from lora_analysis.formats import adapter_output, atomic, target
 from lora_analysis.formats import debris as leftovers
 from lora_analysis.formats.layout import TensorPlan
 
-COUNTED = ("lstat", "open", "fchmod", "fstat", "write", "lseek", "read", "fsync", "close", "replace", "link", "unlink")
+COUNTED = ("lstat", "open", "fchmod", "fstat", "write", "lseek", "readv", "fsync", "close", "replace", "link", "unlink")
 
 
 class FaultyOs:

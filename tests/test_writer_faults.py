@@ -125,7 +125,7 @@ def test_calls_come_in_the_order_that_survives_a_power_cut(write, tmp_path):
         with system(recorder := FaultyOs()):
             write(target, 2, overwrite=overwrite)
         last_write = max(i for i, call in enumerate(recorder.calls) if call == "write file")
-        ending = [call for call in recorder.calls[last_write + 1 :] if call not in ("read file", "lseek file")]
+        ending = [call for call in recorder.calls[last_write + 1 :] if call not in ("readv file", "lseek file")]
         assert ending == ["fsync file", "close file", *publishing, "fsync folder", "close folder"]
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from ..errors import OptionError
+from ..formats.digest_ahead import DigestAhead
 from .exits import Exit
 from .layers_bar import layers_bar
 from .memory import keep_freed_memory
@@ -252,14 +253,16 @@ def _run(
     threads: int | None,
 ) -> MergePlan | MergeReport:
     """The plan, or what came of it."""
-    from ..formats import open_adapter
-    from ..formats.checkpoint import open_checkpoint
-    from ..merging.planning import plan_merge
-    from ..merging.with_base import merged_beside
-    from ..merging.writing import check_merge_output, write_merge
-
     keep_freed_memory()
     with ExitStack() as stack:
+        # Before the libraries are loaded.
+        ahead = [] if dry_run else [stack.enter_context(DigestAhead(path)) for path, _ in weighted]
+        from ..formats import open_adapter
+        from ..formats.checkpoint import open_checkpoint
+        from ..merging.planning import plan_merge
+        from ..merging.with_base import merged_beside
+        from ..merging.writing import check_merge_output, write_merge
+
         opened = [stack.enter_context(open_adapter(path)) for path, _ in weighted]
         if base is not None:
             checkpoint = stack.enter_context(open_checkpoint(base))
@@ -275,4 +278,6 @@ def _run(
         if dry_run or output is None:
             return plan
         with bytes_bar(os.path.basename(output), wanted=True) as written:
-            return write_merge(plan, output, overwrite=force, workers=threads, progress=written)
+            return write_merge(
+                plan, output, overwrite=force, workers=threads, progress=written, digests_ahead=ahead
+            )  # fmt: skip

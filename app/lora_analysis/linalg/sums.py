@@ -47,8 +47,7 @@ def float32_sum(terms: Sequence[Term], kernel: tuple[int, ...] = ()) -> LowRank 
         parts.append((np.float32(weight * update.scale), update))
     rank = sum(part.rank for _, part in parts)
     first = parts[0][1]
-    # Both with their long side contiguous: what BLAS multiplies with its own transpose at twice the speed.
-    up, down = np.empty((rank, first.up.shape[0]), np.float32).T, np.empty((rank, first.down.shape[1]), np.float32)
+    up, down = np.empty((first.up.shape[0], rank), np.float32), np.empty((rank, first.down.shape[1]), np.float32)
     start = 0
     for factor, part in parts:
         columns = slice(start, start + part.rank)
@@ -70,16 +69,18 @@ def analyse_sum(summed: LowRank, ranks: Sequence[int], kept: int) -> SumAnalysis
 
 
 def _gram(rows: FloatArray) -> Float64Array:
-    """``rows @ rows.T`` in float64, of contiguous float32 rows; the blocks are wide, for ranks are sums of ranks."""
+    """``rows @ rows.T`` in float64, of float32 rows or the transpose of such; blocks are wide, for ranks are sums."""
     rank, length = rows.shape
     total = np.zeros((rank, rank))
     buffer = np.empty(rank * min(_BLOCK_COLUMNS, length))
-    for start in range(0, length, _BLOCK_COLUMNS):
-        stored = rows[:, start : start + _BLOCK_COLUMNS]
-        block = buffer[: stored.size].reshape(stored.shape)
-        np.copyto(block, stored)
-        with np.errstate(over="ignore", invalid="ignore"):  # the traces show it
-            total += block @ block.T
+    is_tall = rows.strides[0] < rows.strides[1]
+    with np.errstate(over="ignore", invalid="ignore"):  # the traces show it
+        for start in range(0, length, _BLOCK_COLUMNS):
+            stored = rows[:, start : start + _BLOCK_COLUMNS]
+            stored = stored.T if is_tall else stored  # one piece of memory, as it lies: transposing costs more
+            block = buffer[: stored.size].reshape(stored.shape)
+            np.copyto(block, stored)
+            total += block.T @ block if is_tall else block @ block.T
     return total
 
 

@@ -14,6 +14,7 @@ from ..adapter import Adapter
 from ..failures import caught
 from ..formats import open_adapter
 from ..formats.checkpoint import Checkpoint, open_checkpoint
+from ..formats.digest_ahead import DigestAhead
 from ..json_ready import encodable, json_ready
 from .options import BaseRecord, merge_options
 from .plan import MergePlan
@@ -83,6 +84,7 @@ def merge(
     """
     options = merge_options(**asked)
     with ExitStack() as stack:
+        ahead = [stack.enter_context(DigestAhead(path)) for path in paths]
         adapters = [stack.enter_context(open_adapter(path, lenient_metadata=True)) for path in paths]
         if base is not None:
             checkpoint = stack.enter_context(open_checkpoint(base))
@@ -91,7 +93,10 @@ def merge(
         plan = plan_with_options(
             adapters, weights, options, layer_weights=layer_weights, predict=False, workers=workers, cancel=cancel
         )
-        return write_merge(plan, output, overwrite=overwrite, workers=workers, progress=progress, cancel=cancel)
+        return write_merge(
+            plan, output,
+            overwrite=overwrite, workers=workers, progress=progress, cancel=cancel, digests_ahead=ahead,
+        )  # fmt: skip
 
 
 def repeat_merge(

@@ -145,7 +145,8 @@ def _truncated(update: Update, rank: int, found: Decomposition | None) -> _Made:
         made = products.truncate(update, rank)
         factors, values = made.factors, made.singular_values
     dropped = float(np.linalg.norm(values[rank:]))
-    return _Made(_padded(factors, rank), float(np.linalg.norm(values)), Loss(dropped=dropped))
+    loss = Loss(dropped=dropped, kept=values[: min(rank, factors.rank)])
+    return _Made(_padded(factors, rank), float(np.linalg.norm(values)), loss)
 
 
 def _rest(factors: LowRank, rank: int) -> LowRank | None:
