@@ -50,7 +50,7 @@ def decompose(update: LowRank, rank: int | None = None) -> Decomposition | None:
     """The decomposition of a factored delta, or None where another route has to be taken.
 
     That is: a Tucker core, factors in float64, a rank that reaches a side of the delta, dependent or extreme factors.
-    With ``rank``, the decomposition is good for truncating to at most that rank, and factors may be dependent beyond.
+    With ``rank``, the decomposition is good for truncating to that rank, and factors may be dependent beyond it.
     The choice depends on the values alone. Raises: NonFiniteError where the scale is no number.
     """
     up, down = update.up, update.down
@@ -63,7 +63,7 @@ def decompose(update: LowRank, rank: int | None = None) -> Decomposition | None:
     if basis is None or basis.root is None or basis.gram_up is None or scale == 0.0:
         return None
     singular_values = finite(np.multiply, np.sqrt(basis.eigenvalues[::-1]), scale)
-    kept = basis.trusted if rank is None else min(rank, basis.trusted)
+    kept = basis.trusted  # not ``rank``: a product of other sizes can round otherwise, and a plan would change the file
     values = np.sqrt(basis.eigenvalues[: -kept - 1 : -1])
     columns = basis.root @ basis.vectors[:, : -kept - 1 : -1]  # L W, largest first
     left = columns * (copysign(1.0, update.scale) * np.sqrt(scale / values))
