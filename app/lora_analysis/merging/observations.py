@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from math import hypot, prod, sqrt
+from itertools import combinations
+from math import fsum, hypot, prod, sqrt
 from typing import TYPE_CHECKING, Any
 
 from ..adapter import Layer
@@ -27,13 +28,12 @@ class Observation:
     @property
     def overlap(self) -> tuple[float, float]:
         """``Σ <xᵢ, xⱼ>`` and ``Σ ‖xᵢ‖ ‖xⱼ‖`` over the pairs of weighted deltas."""
-        import numpy as np
-
         if self.gram is None:
             return 0.0, 0.0
-        norms = np.sqrt(np.maximum(np.diag(self.gram), 0.0))
-        pairs = np.triu_indices(len(norms), 1)
-        return float(np.sum(self.gram[pairs])), float(np.sum(np.outer(norms, norms)[pairs]))
+        gram = self.gram.tolist()  # of a handful of inputs, and for every layer: plain numbers are the faster ones
+        norms = [sqrt(max(row[number], 0.0)) for number, row in enumerate(gram)]
+        pairs = list(combinations(range(len(norms)), 2))
+        return fsum(gram[i][j] for i, j in pairs), fsum(norms[i] * norms[j] for i, j in pairs)
 
     @property
     def cosine(self) -> float | None:
