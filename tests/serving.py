@@ -74,6 +74,11 @@ def id_of(client: Any, name: str) -> str:
     return str(next(item["id"] for item in items if item["root"] in roots and item["name"].startswith(name)))
 
 
+def patience() -> float:
+    """How much longer things may take here than on a machine that does nothing else: by work that waits, per core."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 class Running:
     """The real command on a free port, in a process group of its own."""
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -338,6 +339,41 @@ def test_a_newer_database_is_not_touched(tmp_path: Path) -> None:
     with upgraded.read() as connection:
         connection.execute("SELECT * FROM v")
     upgraded.close()
+
+
+def test_who_asks_the_same_at_once_is_counted_for_once(
+    catalog: Catalog, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan_all(catalog, root_at(models))
+    library, counted = Library(catalog), []
+    groups = Library._groups
+
+    def slow(self: Library, query: Query) -> Any:
+        counted.append(query)
+        time.sleep(0.2)
+        return groups(self, query)
+
+    monkeypatch.setattr(Library, "_groups", slow)
+    with ThreadPoolExecutor(8) as threads:
+        pages = list(threads.map(lambda at: library.find(Query(limit=1, offset=at)), range(8)))
+    assert len(counted) == 1
+    assert {page.total for page in pages} == {len(list(models.iterdir()))}
+
+
+def test_a_catalog_of_the_version_before_is_brought_up_to_date(catalog: Catalog, models: Path) -> None:
+    scan_all(catalog, root_at(models))
+    before = names(catalog)
+    with catalog.database.write() as connection:
+        connection.execute("DROP INDEX items_by_facts")
+        connection.execute("PRAGMA user_version = 1")
+    again = Catalog(Path(catalog.database.path).parent)
+    try:
+        assert [tuple(row) for row in names(again).values()] == [tuple(row) for row in before.values()]
+        with again.database.read() as connection:
+            plan = connection.execute("EXPLAIN QUERY PLAN SELECT algorithm, count(*) FROM items GROUP BY 1").fetchall()
+        assert "items_by_facts" in str([tuple(row) for row in plan])
+    finally:
+        again.database.close()
 
 
 def test_numbers_that_sqlite_cannot_keep(catalog: Catalog) -> None:

@@ -107,6 +107,7 @@ class Library:
         self._tags: list[tuple[str | None, int]] | None = None
         self._generation = -1
         self._lock = Lock()
+        self._counting = Lock()
 
     def find(self, query: Query) -> Page:
         condition = self._condition(query)
@@ -163,22 +164,33 @@ class Library:
         """Counts, kept by what cannot be applied to groups afterwards."""
         grouped = replace(query, facets=(), problems=(), sort="name", descending=False, offset=0, limit=0)
         generation = self._catalog.generation()
+        found = self._known(grouped, generation)
+        if found is not None:
+            return found
+        # One at a time: whoever asks the same just after a change gets what the first has counted.
+        with self._counting:
+            found = self._known(grouped, generation)
+            return self._count(grouped, generation) if found is None else found
+
+    def _known(self, grouped: Query, generation: int) -> _Counts | None:
         with self._lock:
-            if generation != self._generation:
+            if generation > self._generation:
                 self._kept.clear()
                 self._tags = None
                 self._generation = generation
             groups, tags = self._kept.get(grouped), self._tags
-        if groups is not None and tags is not None:
-            return _Counts(groups, tags)
-        groups = self._groups(grouped) if groups is None else groups
-        tags = self._count_tags() if tags is None else tags
+        return None if groups is None or tags is None else _Counts(groups, tags)
+
+    def _count(self, grouped: Query, generation: int) -> _Counts:
+        with self._lock:
+            tags = self._tags
+        counts = _Counts(self._groups(grouped), self._count_tags() if tags is None else tags)
         with self._lock:
             if generation == self._generation:
-                self._kept[grouped], self._tags = groups, tags
+                self._kept[grouped], self._tags = counts
             while len(self._kept) > _KEPT_ANSWERS:
                 self._kept.popitem(last=False)
-        return _Counts(groups, tags)
+        return counts
 
     def _groups(self, query: Query) -> list[tuple[Any, ...]]:
         """One pass over the rows, whatever the number of facets."""

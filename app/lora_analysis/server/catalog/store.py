@@ -50,6 +50,13 @@ CREATE INDEX tags_by_item ON tags (id);
     CREATE TABLE state (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO state VALUES ('generation', 0)
     """,
+    # All that is sorted, filtered and counted by, without the tags and titles that make up most of a row: a pass over
+    # 10,000 adapters reads 1 MB of it, not 10 MB.
+    """
+CREATE INDEX items_by_facts ON items (
+  root, base_model, algorithm, dialect, trainer, dtype, container, errors, warnings, rank_min, rank_max, rank,
+  size_bytes, mtime_ns, added, alpha, parameters, layers, autov3, id)
+    """,
 )
 _SEARCH = "CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(text, tokenize='trigram')"
 _COLUMNS = tuple(name for name in FACT_COLUMNS if name != "document")  # that one is large, and has a table of its own
