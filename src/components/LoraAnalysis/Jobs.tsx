@@ -105,11 +105,12 @@ function columnsOf(actions: { cancel: (id: string) => void; retry: (id: string) 
       cell: (job) => <b style={{ fontWeight: 600 }}>{printable(job.title)}</b>,
     },
     { id: "kind", title: "Kind", width: 110, cell: (job) => job.kind },
-    { id: "state", title: "State", width: 110, cell: (job) => <StateBadge job={job} /> },
+    { id: "state", title: "State", width: 110, rich: true, cell: (job) => <StateBadge job={job} /> },
     {
       id: "progress",
       title: "Progress",
       width: 230,
+      rich: true,
       cell: (job) =>
         job.state === "running" || job.state === "queued" ? (
           <span style={{ display: "grid", gap: 3, width: 205 }}>
@@ -139,6 +140,7 @@ function columnsOf(actions: { cancel: (id: string) => void; retry: (id: string) 
       title: "Actions",
       hideTitle: true,
       width: 110,
+      rich: true,
       cell: (job) =>
         job.finished_at === null ? (
           <Button

@@ -1,36 +1,33 @@
-import { Badge, Group } from "@mantine/core";
 import type { AdapterRow } from "../../api/client";
 import { printable } from "../../lib/format";
 
 /** Health in words and colour: never in colour alone. */
 export function Problems({ row }: { row: AdapterRow }) {
-  if (row.error) {
+  if (row.error)
     return (
-      <Badge color="red" variant="light" size="sm" title={printable(row.error.message)}>
+      <span className="mark-red" title={printable(row.error.message)}>
         unreadable
-      </Badge>
+      </span>
     );
-  }
+  if (row.errors === 0 && row.warnings === 0 && row.duplicates === 0)
+    return <span style={{ color: "var(--mantine-color-dimmed)" }}>fine</span>;
   return (
-    <Group gap={4} wrap="nowrap">
+    <>
       {row.errors > 0 && (
-        <Badge color="red" variant="light" size="sm">
+        <span className="mark-red">
           {row.errors} error{row.errors === 1 ? "" : "s"}
-        </Badge>
+        </span>
       )}
       {row.errors === 0 && row.warnings > 0 && (
-        <Badge color="orange" variant="light" size="sm">
+        <span className="mark-orange">
           {row.warnings} note{row.warnings === 1 ? "" : "s"}
-        </Badge>
+        </span>
       )}
       {row.duplicates > 0 && (
-        <Badge color="gray" variant="light" size="sm" title="Another file states the same hash of its weights">
+        <span className="mark-gray" title="Another file states the same hash of its weights">
           copy
-        </Badge>
+        </span>
       )}
-      {row.errors === 0 && row.warnings === 0 && row.duplicates === 0 && (
-        <span style={{ color: "var(--mantine-color-dimmed)" }}>fine</span>
-      )}
-    </Group>
+    </>
   );
 }

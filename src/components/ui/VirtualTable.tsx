@@ -20,6 +20,8 @@ export interface Column<Row> {
   width: number;
   grow?: boolean;
   right?: boolean;
+  /** Holds more than a line of text, so that it has to be centred as a block. */
+  rich?: boolean;
   /** For a column of controls, whose purpose is plain to see. */
   hideTitle?: boolean;
   sortable?: boolean;
@@ -132,19 +134,13 @@ export function VirtualTable<Row>(props: VirtualTableProps<Row>) {
       tabIndex={0}
       onKeyDown={onKey}
     >
-      <table className="grid-table" role="presentation" style={{ minWidth }}>
+      <table className="grid-table" role="presentation" style={{ ...templateOf(columns), minWidth }}>
         <thead role="rowgroup">
           <tr role="row" aria-rowindex={1}>
             {columns.map((column) => {
               const sorted = sort?.id === column.id ? (sort.descending ? "descending" : "ascending") : undefined;
               return (
-                <th
-                  key={column.id}
-                  role="columnheader"
-                  className={column.right ? "right" : undefined}
-                  style={widthOf(column)}
-                  aria-sort={sorted}
-                >
+                <th key={column.id} role="columnheader" className={classOf(column)} aria-sort={sorted}>
                   {column.sortable && onSort ? (
                     <button
                       type="button"
@@ -190,8 +186,14 @@ export function VirtualTable<Row>(props: VirtualTableProps<Row>) {
   );
 }
 
-function widthOf<Row>(column: Column<Row>): CSSProperties {
-  return column.grow ? { flex: `1 1 ${column.width}px`, minWidth: column.width } : { width: column.width };
+/** One template for all rows: cells without a style of their own share what the browser works out for one of them. */
+function templateOf<Row>(columns: Column<Row>[]): CSSProperties {
+  const tracks = columns.map(({ width, grow }) => (grow ? `minmax(${width}px, ${width}fr)` : `${width}px`));
+  return { "--columns": tracks.join(" ") } as CSSProperties;
+}
+
+function classOf<Row>({ right, rich }: Column<Row>): string | undefined {
+  return right ? "right" : rich ? "rich" : undefined;
 }
 
 interface TableRowProps<Row> {
@@ -220,6 +222,7 @@ const TableRow = memo(function TableRow<Row>(props: TableRowProps<Row>) {
       style={{
         transform: `translateY(${start}px)`,
         height,
+        lineHeight: `${height - 1}px`,
         outline: isActive ? "2px solid var(--accent)" : undefined,
         outlineOffset: -2,
         cursor: opens ? "pointer" : undefined,
@@ -227,8 +230,8 @@ const TableRow = memo(function TableRow<Row>(props: TableRowProps<Row>) {
       onClick={(event) => onClick(row, index, event.target as HTMLElement)}
     >
       {columns.map((column) => (
-        <td key={column.id} role="gridcell" className={column.right ? "right" : undefined} style={widthOf(column)}>
-          <div className="clip">{row === undefined ? "…" : column.cell(row, index)}</div>
+        <td key={column.id} role="gridcell" className={classOf(column)}>
+          {row === undefined ? "…" : column.cell(row, index)}
         </td>
       ))}
     </tr>
