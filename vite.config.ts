@@ -1,12 +1,14 @@
 /// <reference types="vitest/config" />
 import react from "@vitejs/plugin-react";
 import { defineConfig } from "vitest/config";
+import about from "./package.json" with { type: "json" };
 
 // In development the API runs beside Vite: `lora serve demo-library --port 8777`.
 const server = process.env.LORA_SERVER ?? "http://127.0.0.1:8777";
 
 export default defineConfig({
   plugins: [react()],
+  define: { __LORA_VERSION__: JSON.stringify(about.version) },
   build: {
     outDir: "dist",
     sourcemap: false,

@@ -95,8 +95,8 @@ describe.skipIf(reason)("the web UI on a real server", () => {
         return [frames[120]!, frames[228]!];
       });
       console.log(`10,000 rows: median frame ${slow[0]!.toFixed(1)} ms, 95th percentile ${slow[1]!.toFixed(1)} ms`);
-      // Headless Chromium draws without a GPU: two frames, where a screen has one.
-      expect(slow[0]!).toBeLessThan(34);
+      // Frames come 16.7 ms apart at best; headless Chromium draws them without a GPU.
+      expect(slow[0]!).toBeLessThan(process.env.CI ? 34 : 20);
     },
     400_000,
   );
@@ -317,6 +317,59 @@ describe.skipIf(reason)("the web UI on a real server", () => {
     await panel.getByText("cancelled", { exact: true }).waitFor({ timeout: 10_000 });
     expect(Date.now() - began).toBeLessThan(4_000);
     await panel.getByRole("button", { name: "Run again" }).waitFor();
+  });
+
+  it("a job that runs for a minute says cancelled within two seconds of the click", async () => {
+    const page = await go("/jobs");
+    // Entry by entry through 986 dense deltas: nothing of it can be done quickly.
+    const id = await idOf(session.page, "many-layers");
+    const started = await page.evaluate(async (adapter) => {
+      const [headers, method] = [{ "content-type": "application/json" }, "POST"];
+      const inputs = [1, 0.5].map((weight) => ({ adapter, weight }));
+      const body = JSON.stringify({ kind: "merge", inputs, options: { method: "della", rank: 8, seed: 1 } });
+      const reply = await fetch("/api/v1/jobs", { method, body, headers });
+      return (await reply.json()) as { id?: string; title?: string };
+    }, id);
+    expect(started.id, JSON.stringify(started)).toBeTruthy();
+    const row = page.getByRole("row").filter({ has: page.getByRole("button", { name: `Cancel ${started.title}` }) });
+    await row.getByText("running", { exact: true }).waitFor({ timeout: 30_000 });
+    await row.getByText(/^[1-9].* of /).waitFor({ timeout: 50_000 });
+    const took = await page.evaluate(async (label) => {
+      const button = document.querySelector<HTMLButtonElement>(`button[aria-label="${label}"]`)!;
+      const line = button.closest("tr")!;
+      const before = line.textContent;
+      const began = performance.now();
+      button.click();
+      while (![...line.querySelectorAll("td")].some((cell) => cell.textContent === "cancelled")) {
+        if (performance.now() - began > 10_000) throw new Error(`still: ${line.textContent}; before: ${before}`);
+        await new Promise((done) => requestAnimationFrame(done));
+      }
+      return performance.now() - began;
+    }, `Cancel ${started.title}`);
+    console.log(`the row said cancelled ${took.toFixed(0)} ms after the click`);
+    expect(took).toBeLessThan(2_000 * (process.env.CI ? 2 : 1));
+    await page
+      .getByRole("button", { name: `Run ${started.title} again` })
+      .first()
+      .waitFor();
+  });
+
+  it("a page of another version than the server's offers to reload", async () => {
+    const page = await go("/jobs");
+    await page.getByRole("heading", { name: "Jobs" }).waitFor();
+    await page.route("**/api/v1/roots", async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({ response, headers: { ...response.headers(), "x-lora-version": "99.0.0" } });
+    });
+    await page.getByRole("link", { name: "Library" }).click();
+    const notice = page.getByRole("alert").filter({ hasText: "99.0.0" });
+    await notice.waitFor();
+    await expectAccessible(page);
+    await page.unroute("**/api/v1/roots");
+    await Promise.all([page.waitForEvent("load"), notice.getByRole("button", { name: "Reload" }).click()]);
+    await page.getByRole("heading", { name: "Library" }).waitFor();
+    await page.waitForTimeout(1_500);
+    expect(await page.getByRole("alert").count()).toBe(0);
   });
 
   it("a job that fails says why, in the notification and in the list", async () => {

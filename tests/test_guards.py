@@ -6,6 +6,7 @@ import ast
 import json
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -216,3 +217,10 @@ def test_the_other_import_name_works_from_the_root_of_a_checkout(demo_library: P
 def test_app_holds_the_package_and_nothing_else() -> None:
     found = {path.name for path in (ROOT / "app").iterdir() if not path.name.startswith(("__pycache__", "."))}
     assert found == {"lora_analysis"}
+
+
+def test_the_package_and_the_web_pages_have_one_version() -> None:
+    """The pages compare the version they were built for, that of package.json, with the server's."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    pages = json.loads((ROOT / "package.json").read_text())["version"]
+    assert project == pages == lora_analysis.__version__

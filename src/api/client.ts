@@ -4,6 +4,7 @@ import createClient from "openapi-fetch";
 import { ApiError, errorOf } from "./errors";
 import type { components, paths } from "./schema";
 import { session } from "./session";
+import { serverVersion } from "./version";
 
 export type Schemas = components["schemas"];
 export type Job = Schemas["Job"];
@@ -13,6 +14,7 @@ export type AdapterRow = Schemas["AdapterRow"];
 async function authenticated(request: Request): Promise<Response> {
   const again = request.clone();
   const response = await fetch(request);
+  serverVersion.heard(response.headers.get("x-lora-version"));
   if (response.status !== 401 || new URL(request.url).pathname.endsWith("/api/v1/session")) return response;
   await session.required();
   return authenticated(again);

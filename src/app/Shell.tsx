@@ -35,6 +35,7 @@ import { DropZone } from "./DropZone";
 import { JobStream } from "./JobStream";
 import { Later } from "./Later";
 import { Tray, useTray } from "./Tray";
+import { VersionCheck } from "./VersionCheck";
 
 // Asked for by few, so it comes when it is first asked for.
 const Shortcuts = lazy(() => import("./Shortcuts"));
@@ -173,6 +174,7 @@ export function Shell() {
       <DropZone onFile={pick} />
       <JobStream />
       <Later />
+      <VersionCheck />
     </AppShell>
   );
 }

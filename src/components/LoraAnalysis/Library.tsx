@@ -182,6 +182,7 @@ function columnsOf(chosen: ReadonlyMap<string, AdapterRow>, toggle: (row: Adapte
       title: "Selected",
       hideTitle: true,
       width: 38,
+      rich: true,
       cell: (row) => (
         <input
           type="checkbox"
