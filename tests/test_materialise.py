@@ -92,7 +92,7 @@ def test_every_stored_number_is_widened_exactly(stored, dtype):
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_large_arrays_are_widened_whole_in_either_order(stored, order, dtype):
-    array = np.random.default_rng(0).standard_normal((300, 401)).astype(stored).copy(order)
+    array = np.random.default_rng(0).standard_normal((600, 401)).astype(stored).copy(order)
     assert array.size > 3 * floats._LOOKED_UP
     for part in (array, array.T, array[:, 17:350], array[::2]):
         expected = part.astype(np.float32).astype(dtype)
