@@ -18,11 +18,12 @@ from command import lora
 from lora_analysis.adapter import Layer, LowRank
 from lora_analysis.errors import NonFiniteError, OptionError
 from lora_analysis.formats.roles import ROLES, role_of, stage_of
-from lora_analysis.linalg import against_base as base_module
+from lora_analysis.linalg import krylov
 from lora_analysis.linalg.against_base import against_base
 from lora_analysis.linalg.factor_spectrum import Measured, begin, finish
 from lora_analysis.linalg.floors import plateau, rounding_floor
 from lora_analysis.linalg.spectrum import summarise
+from lora_analysis.linalg.streams import single_threaded_blas
 from lora_analysis.spectra.recommendation import kept_energy
 from sources import adapter_of
 
@@ -192,6 +193,13 @@ def test_most_layers_of_real_layouts_have_a_role_and_every_unet_block_a_stage():
 # -- beside the base -------------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """As in the real work: two threads of BLAS that share a busy core made these tests a hundred times slower."""
+    with single_threaded_blas():
+        yield
+
+
 def dense_figures(delta: np.ndarray, weight: np.ndarray, rank: int, top: int) -> dict:
     u, _, vt = np.linalg.svd(delta, full_matrices=False)
     u, v = u[:, :rank], vt[:rank].T
@@ -226,17 +234,101 @@ def test_figures_beside_the_base_equal_the_dense_ones(out, columns, size):
     assert (found.intruders > 0) == (size > 1)
 
 
-def test_a_large_base_is_known_by_its_leading_vectors(monkeypatch):
-    weight = orthonormal(300, 200, 7) * 0.93 ** np.arange(200) @ orthonormal(200, 200, 8).T
-    update = LowRank(2.0 * orthonormal(300, 3, 1) * [1.0, 0.8, 0.6], orthonormal(200, 3, 2).T)
-    exact = against_base(update, weight)
-    monkeypatch.setattr(base_module, "EXACT", 100)
-    monkeypatch.setattr(base_module, "LEADING", 60)
-    found = against_base(update, weight)
-    assert (found.is_exact, found.compared_with) == (False, 60)
-    assert found.intruders >= exact.intruders > 0
-    assert found.alignment_left == pytest.approx(exact.alignment_left, abs=1e-3)
-    assert found.amplification == pytest.approx(exact.amplification)
+WEIGHTS = {
+    "noise": lambda out, columns: rng(3).standard_normal((out, columns)),
+    "graded": graded_weight,
+    "power law": lambda out, columns: (
+        orthonormal(out, 200, 7) * np.arange(1.0, 201) ** -0.6 @ orthonormal(columns, 200, 8).T
+    ),
+}
+
+
+@pytest.mark.parametrize("weight", WEIGHTS)
+@pytest.mark.parametrize(("out", "columns"), [(200, 200), (200, 360), (360, 200)])
+@pytest.mark.parametrize("size", [0.1, 0.9, 4.0])
+def test_figures_of_a_large_base_agree_with_the_dense_ones(weight, out, columns, size, monkeypatch):
+    monkeypatch.setattr(krylov, "DENSE", 32)
+    base = WEIGHTS[weight](out, columns)
+    scale = size * np.linalg.norm(base, 2)
+    update = LowRank(scale * orthonormal(out, 4, 1) * [1.0, 0.9, 0.8, 0.7], orthonormal(columns, 4, 2).T)
+    found = against_base(update, base)
+    dense = dense_figures(update.up @ update.down, base, 4, 10)
+    for name in ("relative_norm", "amplification", "alignment_left", "alignment_right"):
+        assert getattr(found, name) == pytest.approx(dense[name], abs=1e-6), name
+    assert found.residual < 1e-8
+    assert found.is_exact
+    assert found.intruders == dense["intruders"]
+    assert (found.intruders > 0) == (size > 0.5)
+    assert found.most_foreign <= dense["most_foreign"] + 1e-6
+    assert dense["most_foreign"] <= found.most_foreign_at_most + 1e-6
+    assert found.most_foreign_at_most < 0.5 or found.intruders == 0
+
+
+@pytest.mark.parametrize(("out", "columns"), [(200, 260), (260, 200)])
+def test_a_base_with_many_zero_singular_values_never_hides_an_intruder(out, columns, monkeypatch):
+    monkeypatch.setattr(krylov, "DENSE", 32)
+    base = orthonormal(out, 40, 7) * np.arange(1.0, 41) ** -0.6 @ orthonormal(columns, 40, 8).T
+    update = LowRank(2.0 * orthonormal(out, 3, 1) * [1.0, 0.8, 0.6], orthonormal(columns, 3, 2).T)
+    found = against_base(update, base)
+    left = np.linalg.svd(base, full_matrices=False)[0][:, :40]  # the others belong to zero and are anything
+    changed = np.linalg.svd(base + update.up @ update.down)[0][:, :10]
+    largest = np.max(np.abs(left.T @ changed), axis=0)
+    assert found.intruders >= np.sum(largest < 0.5) > 0
+    assert found.most_foreign <= largest.min() + 1e-6
+    assert largest.min() <= found.most_foreign_at_most + 1e-6
+
+
+def test_a_vector_of_the_tail_that_stays_is_no_intruder(monkeypatch):
+    monkeypatch.setattr(krylov, "DENSE", 32)
+    monkeypatch.setattr(krylov, "_LOOKED_AT", 10)
+    base = graded_weight(220, 200)
+    left, _, right = np.linalg.svd(base, full_matrices=False)
+    update = LowRank(5.0 * left[:, 150:151], right[150:151])  # a weak direction made the strongest
+    found = against_base(update, base)
+    assert found.compared_with < 150
+    assert found.intruders == 0
+    assert found.alignment_left == pytest.approx(0.0, abs=1e-9)
+
+
+# -- the two tools under it --------------------------------------------------------------------------------
+
+
+def positive(size: int, seed: int) -> np.ndarray:
+    factor = rng(seed).standard_normal((size, 2 * size)) * np.linspace(1, 3, size)[:, None]
+    return factor @ factor.T
+
+
+@pytest.mark.parametrize("size", [20, 300, 600])
+def test_leading_eigenpairs_are_those_of_the_whole_decomposition(size):
+    matrix = positive(size, 4)
+    values, vectors = np.linalg.eigh(matrix)
+    found = krylov.leading(lambda rows: rows @ matrix, size, 10)
+    assert found.is_whole == (size <= krylov.DENSE)
+    assert found.known >= 10
+    np.testing.assert_allclose(found.values[:10], values[::-1][:10], rtol=1e-10)
+    overlap = np.abs(np.sum(found.vectors[:10] * vectors.T[::-1][:10], axis=1))
+    np.testing.assert_allclose(overlap, 1.0, atol=1e-8)
+    error = np.linalg.norm(found.vectors[:10] @ matrix - found.values[:10, None] * found.vectors[:10], axis=1)
+    np.testing.assert_allclose(found.residuals[:10], error / values[-1], atol=1e-13)
+
+
+def test_a_matrix_of_low_rank_ends_the_search_early():
+    factor = rng(6).standard_normal((400, 5))
+    found = krylov.leading(lambda rows: (rows @ factor) @ factor.T, 400, 10)
+    np.testing.assert_allclose(found.values, np.linalg.svd(factor, compute_uv=False) ** 2)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize("in_image", [False, True])
+def test_the_heaviest_eigenvector_of_a_vector_lies_within_its_bounds(share, in_image):
+    matrix = positive(300, 5)
+    values, vectors = np.linalg.eigh(matrix)
+    start = np.sqrt(1 - share) * rng(7).standard_normal(300) / np.sqrt(300) + np.sqrt(share) * vectors[:, 120]
+    weights = np.square(vectors.T @ start) * (values if in_image else 1.0)
+    bounds = krylov.heaviest(lambda rows: rows @ matrix, start[None], values[-1], in_image=in_image)
+    assert bounds.low[0] <= weights.max() * (1 + 1e-6)
+    assert weights.max() <= bounds.high[0]
+    assert bounds.high[0] <= weights.max() + 0.12 * weights.sum()  # 48 steps tell 1/48 of the whole apart
 
 
 def test_chance_amplification_is_what_random_directions_show():
@@ -253,6 +345,7 @@ def test_a_zero_delta_or_weight_has_no_figures_beside_the_base():
     update = LowRank(np.zeros((6, 2)), np.ones((2, 5)))
     assert against_base(update, np.ones((6, 5))).relative_norm == 0.0
     assert against_base(update, np.ones((6, 5))).intruders is None
+    assert against_base(update, np.ones((6, 5))).residual is None
     assert against_base(LowRank(np.ones((6, 2)), np.ones((2, 5))), np.zeros((6, 5))).relative_norm is None
     with pytest.raises(NonFiniteError):
         against_base(update, np.full((6, 5), np.nan))

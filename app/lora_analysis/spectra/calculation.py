@@ -29,7 +29,7 @@ def spectrum(
 
     ``layers`` is a glob or several, matched against layer names with their case; without one, all layers.
     ``base`` is the checkpoint the adapter was trained on: every layer that finds its weight there gets ``base``,
-    figures of the delta beside the weight; the others are named in ``Spectrum.without_base``. It takes an SVD of
+    figures of the delta beside the weight; the others are named in ``Spectrum.without_base``. It reads
     every weight.
     ``workers`` are threads, by default one per core. A path is opened and closed, an open adapter stays open.
 
