@@ -15,7 +15,8 @@ from safetensors.numpy import save_file
 import oracle
 from command import lora, lora_process
 from interrupting import interrupted
-from lora_analysis.cli.spectrum import MAX_COMPLAINTS, SCHEMA, TABLE_ROWS
+from lora_analysis.cli.complaints import MAX_COMPLAINTS
+from lora_analysis.cli.spectrum import SCHEMA, TABLE_ROWS
 from lora_analysis.cli.spectrum_view import CURVE_WIDTH, decay_curve
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

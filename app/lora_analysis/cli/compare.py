@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .complaints import Missing, complain_of_layers
 from .exits import Exit
 from .layers_bar import layers_bar
 from .memory import keep_freed_memory
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 SCHEMA = "lora-analysis/compare/1"
 TABLE_ROWS = 20
-MAX_COMPLAINTS = 10
 
 
 def compare(
@@ -60,12 +60,8 @@ def compare(
         from .compare_view import compare_view
 
         show(compare_view(found, top or None))
-    for skipped in found.errors[:MAX_COMPLAINTS]:
-        named = skipped.reason.startswith(skipped.name)  # messages of the readers name the layer themselves
-        reason = skipped.reason if named else f"{skipped.name}: {skipped.reason}"
-        complain(f"{found.adapters[skipped.adapter].name}: {reason}")
-    if len(found.errors) > MAX_COMPLAINTS:
-        complain(f"{len(found.errors) - MAX_COMPLAINTS} more layers that could not be compared, see --json")
+    missing = [Missing(one.name, one.reason, found.adapters[one.adapter].name) for one in found.errors]
+    complain_of_layers(missing, "that could not be compared")
     raise typer.Exit(Exit.OK if found.is_complete else Exit.FAILURE)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .complaints import Missing, complain_of_layers
 from .exits import Exit
 from .layers_bar import layers_bar
 from .memory import keep_freed_memory
@@ -15,7 +16,6 @@ from .output import complain, emit, show, to_json
 
 SCHEMA = "lora-analysis/pca/1"
 TABLE_ROWS = 40
-MAX_COMPLAINTS = 10
 DATA_SUFFIXES = (".json", ".csv", ".npz")
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -132,11 +132,7 @@ def _write(found: dict[str, Any], output: str, *, force: bool) -> None:
 
 def _complain(found: dict[str, Any]) -> Exit:
     errors = [skipped for skipped in found["skipped"] if skipped["is_error"]]
-    for skipped in errors[:MAX_COMPLAINTS]:
-        named = skipped["reason"].startswith(skipped["name"])
-        complain(skipped["reason"] if named else f"{skipped['name']}: {skipped['reason']}")
-    if len(errors) > MAX_COMPLAINTS:
-        complain(f"{len(errors) - MAX_COMPLAINTS} more layers without components, see --json")
+    complain_of_layers([Missing(one["name"], one["reason"]) for one in errors], "without components")
     if not found["pca_results"]:
         complain(f"{found['path']}: no layer has a matrix to decompose")
         return Exit.FAILURE

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..spectra.order import Order
+from .complaints import Missing, complain_of_layers
 from .exits import Exit
 from .layers_bar import layers_bar
 from .memory import keep_freed_memory
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 SCHEMA = "lora-analysis/spectrum/1"
 TABLE_ROWS = 40
-MAX_COMPLAINTS = 10
 
 
 class By(StrEnum):
@@ -136,11 +136,7 @@ def _export(found: Spectrum, order: Order, limit: int | None, npz: str | None, *
 
 
 def _complain(found: Spectrum) -> None:
-    for skipped in found.errors[:MAX_COMPLAINTS]:
-        named = skipped.reason.startswith(skipped.name)  # messages of the readers name the layer themselves
-        complain(skipped.reason if named else f"{skipped.name}: {skipped.reason}")
-    if len(found.errors) > MAX_COMPLAINTS:
-        complain(f"{len(found.errors) - MAX_COMPLAINTS} more layers without a spectrum, see --json")
+    complain_of_layers([Missing(one.name, one.reason) for one in found.errors], "without a spectrum")
     if not found.layers:
         complain(f"{found.path}: no layer has a spectrum; {_most_common_reason(found)}")
 
