@@ -331,3 +331,82 @@ def test_results_do_not_depend_on_the_number_of_workers(tmp_path):
     one = la.compare(paths, workers=1, progress=lambda done, total: seen.append((done, total))).to_dict(grids=True)
     assert one == la.compare(paths, workers=3).to_dict(grids=True)
     assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+# -- biases ----------------------------------------------------------------------------------------------
+
+
+def test_biases_beside_weights_are_compared_as_vectors_and_count_in_the_whole(tmp_path):
+    biases = normal(11, OUT), normal(12, OUT)
+    one, two = (adapters.lora(seed) | {f"{MODULE}.diff_b": bias} for seed, bias in zip((1, 2), biases, strict=True))
+    paths = files(tmp_path, one, two)
+    found = la.compare(paths)
+    weight, bias = found.layers
+    assert (bias.name, bias.names) == (f"{weight.name}.bias", (f"{MODULE}.bias",) * 2)
+    assert bias.stored_ranks == (None, None)
+    a, b = (each.astype(np.float64) for each in biases)
+    [pair] = bias.pairs.values()
+    assert pair.cosine == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+    assert pair.chance_cosine == pytest.approx(1 / np.sqrt(OUT))
+    assert (pair.left, pair.ranks) == (None, None)
+    assert bias.norms == pytest.approx([np.linalg.norm(a), np.linalg.norm(b)])
+    stacked = [np.append(delta(path).ravel(), each) for path, each in zip(paths, (a, b), strict=True)]
+    assert found.norms == pytest.approx([np.linalg.norm(each) for each in stacked])
+    whole = float(stacked[0] @ stacked[1]) / np.prod([np.linalg.norm(each) for each in stacked])
+    assert found.cosines[0][1] == pytest.approx(whole, abs=1e-8)
+    assert not any("bias" in note for note in found.notes)
+
+
+def test_biases_meet_whether_they_stand_beside_a_weight_or_alone(tmp_path):
+    bias = normal(11, OUT)
+    both = adapters.lora(1) | {f"{MODULE}.diff_b": bias}
+    paths = files(
+        tmp_path, both, adapters.lora(2, "lora_unet_other") | {f"{MODULE}.diff_b": 2 * bias}, adapters.lora(3)
+    )
+    found = la.compare(paths)
+    [of_bias] = [layer for layer in found.layers if layer.name.endswith(".bias")]
+    assert of_bias.holders == (0, 1)
+    assert of_bias.pairs[0, 1].cosine == pytest.approx(1.0)
+    assert of_bias.pairs[0, 1].coefficient == pytest.approx(2.0)
+    assert f"{MODULE}.bias" in found.pair(0, 2).only_first
+    assert [layer.names[0] for layer in la.compare(paths, layers=MODULE).layers] == [MODULE, f"{MODULE}.bias"]
+    assert not found.errors
+
+
+def test_peft_biases_have_the_scale_of_their_layer_and_nan_in_one_is_named(tmp_path):
+    name = "model.layers.0.self_attn.q_proj"
+    paths, biases = [], (normal(5, 24), normal(6, 24))
+    for number, bias in enumerate((*biases, np.full(24, np.nan, np.float32))):
+        arrays = {
+            f"base_model.model.{name}.lora_A.weight": normal(1, 2, 8),
+            f"base_model.model.{name}.lora_B.weight": normal(2, 24, 2),
+            f"base_model.model.{name}.lora_B.bias": bias,
+        }
+        folder = tmp_path / str(number)
+        config = adapters.peft_config(2, 3.0, target_modules=["q_proj"], lora_bias=True)
+        save(folder / "adapter_model.safetensors", arrays)
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+        paths.append(folder)
+    [of_bias] = [layer for layer in la.compare(paths[:2]).layers if layer.name.endswith(".bias")]
+    assert of_bias.norms == pytest.approx([1.5 * np.linalg.norm(bias) for bias in biases])
+    broken = la.compare(paths[::2])
+    [error] = broken.errors
+    assert (error.adapter, error.name.rpartition(".")[2], error.code) == (1, "bias", "non-finite")
+    assert broken.layers[0].pairs[0, 1].cosine == pytest.approx(1.0)
+
+
+def test_the_bias_of_a_fused_layer_meets_its_thirds(tmp_path):
+    fused = "lora_unet_double_blocks_0_img_attn_qkv"
+    split = [f"transformer.transformer_blocks.0.attn.{part}" for part in ("to_q", "to_k", "to_v")]
+    bias = normal(3, 3 * 3072)
+    one = {f"{fused}.lora_down.weight": normal(1, 2, 3072), f"{fused}.lora_up.weight": normal(2, 3 * 3072, 2)}
+    one[f"{fused}.diff_b"] = bias
+    two = {}
+    for number, name in enumerate(split):
+        two[f"{name}.lora_A.weight"] = normal(4 + number, 2, 3072)
+        two[f"{name}.lora_B.weight"] = normal(7 + number, 3072, 2)
+        two[f"{name}.lora_B.bias"] = bias[3072 * number : 3072 * (number + 1)]
+    found = la.compare(files(tmp_path, one, two))
+    cosines = {layer.name: layer.pairs[0, 1].cosine for layer in found.layers if layer.name.endswith(".bias")}
+    assert list(cosines) == [f"{name}.bias" for name in split]
+    assert list(cosines.values()) == pytest.approx([1.0] * 3)

@@ -165,9 +165,9 @@ def _family(adapters: Sequence[Adapter], names: Sequence[str]) -> tuple[str, lis
 def _wanted(units: Sequence[Unit], patterns: str | Sequence[str] | None) -> list[Unit]:
     if not patterns:
         return list(units)
-    spelled = list(dict.fromkeys(piece.layer.name for unit in units for piece in unit.pieces if piece is not None))
+    spelled = list(dict.fromkeys(piece.asked_by for unit in units for piece in unit.pieces if piece is not None))
     names = matching(spelled, patterns)
-    return [unit for unit in units if any(piece is not None and piece.layer.name in names for piece in unit.pieces)]
+    return [unit for unit in units if any(piece is not None and piece.asked_by in names for piece in unit.pieces)]
 
 
 def _nothing_in_common(adapters: Sequence[Adapter], names: Sequence[str]) -> str:
@@ -181,8 +181,6 @@ def _remarks(adapters: Sequence[Adapter], names: Sequence[str]) -> list[str]:
         dora = sum(layer.magnitude_axis is not None for layer in adapter.layers.values())
         if dora:
             found.append(f"{name}: {dora} layers are DoRA; compared are the deltas before their norms are set")
-        if any(layer.load_bias is not None for layer in adapter.layers.values()):
-            found.append(f"{name}: differences of biases beside the weights have no part in the comparison")
     return found
 
 

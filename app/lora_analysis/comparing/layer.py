@@ -29,7 +29,7 @@ from ..linalg.subspace import (
     product_of,
     summarise_angles,
 )
-from .units import Piece, Unit
+from .units import BIAS, Piece, Unit
 from .values import LayerComparison, LayerPair, NotCompared, Pair, SideOverlap, cosine, interference
 
 # What is wrong with one layer. Anything else, a file that is gone or a request to stop, concerns the whole.
@@ -141,7 +141,7 @@ def _begun(number: int, layer: Layer, update: Update, *, alone: bool) -> _Read:
 def rows_of(update: Update, start: int, stop: int) -> Update:
     """The delta of the rows ``[start, stop)``, in the kind that keeps it small.
 
-    Raises: ShapeError for experts and vectors, whose rows belong to no fused weight.
+    Raises: ShapeError for experts, whose rows belong to no fused weight.
     """
     match update:
         case LowRank():
@@ -155,6 +155,8 @@ def rows_of(update: Update, start: int, stop: int) -> Update:
             return Hadamard(sides[0], sides[1], update.scale)
         case Kronecker():
             return rows_of(factors(update), start, stop)
+        case Vector():
+            return Vector(update.values[start:stop], update.scale)
         case _:
             raise ShapeError(f"a {type(update).__name__.lower()} update has no rows that belong to one weight")
 
@@ -223,7 +225,7 @@ def _compare(unit: Unit, name: str, held: list[_Held]) -> LayerComparison:
 
 def _shown_name(unit: Unit, name: str, layer: Layer) -> str:
     """Units that met by name alone are called as the first holder spells them."""
-    return name if "." in unit.name else layer.name + name.removeprefix(unit.name)
+    return name if "." in unit.name.removesuffix(BIAS) else layer.name + name.removeprefix(unit.name)
 
 
 def _bare_pair(products: Float64Array, a: _Held, b: _Held) -> LayerPair:

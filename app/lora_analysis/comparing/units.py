@@ -2,12 +2,13 @@
 
 Names and shapes only, before any value is read. A fused layer (``qkv``) of one adapter meets the three layers of
 another as slices of its rows, where the module table of the base model knows both names; elsewhere layers meet by name.
+The difference of a module's bias is a unit of its own, ``<module>.bias``: a vector, fused where its weight is.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -15,12 +16,19 @@ from ..adapter import Adapter, Layer
 from ..formats.architectures import Part, canonical_parts
 from ..formats.base_weights import spelled_alike
 
+BIAS = ".bias"
+
 
 class Piece(NamedTuple):
     """A layer of one adapter, or some of its rows."""
 
     layer: Layer
     rows: tuple[int, int] | None  # None for all of them
+
+    @property
+    def asked_by(self) -> str:
+        """The name that patterns are matched against: of a bias beside a weight, its module's."""
+        return self.layer.name.removesuffix(BIAS) if self.layer.kind == "bias" else self.layer.name
 
     @property
     def columns(self) -> int:
@@ -47,11 +55,33 @@ def units_of(adapters: Sequence[Adapter], family: str) -> tuple[Unit, ...]:
         spelled = _spelled_alike(adapter)
         for name, layer in adapter.layers.items():
             for module, rows in _modules(spelled[name], parts[number].get(name), splits):
-                pieces = found.setdefault(module, [None] * len(adapters))
-                if pieces[number] is not None:  # two layers for one weight: the second is no one's counterpart
-                    pieces = found.setdefault(f"{module} [{name}]", [None] * len(adapters))
-                pieces[number] = Piece(layer, rows)
+                for one, unit in _weight_and_bias(layer, module):
+                    pieces = found.setdefault(unit, [None] * len(adapters))
+                    if pieces[number] is not None:  # two layers for one weight: the second is no one's counterpart
+                        pieces = found.setdefault(f"{unit} [{name}]", [None] * len(adapters))
+                    pieces[number] = Piece(one, rows)
     return tuple(Unit(module, tuple(pieces)) for module, pieces in found.items())
+
+
+def _weight_and_bias(layer: Layer, module: str) -> Iterator[tuple[Layer, str]]:
+    """The layer and its unit; and what it adds to the module's bias, as a layer of its own."""
+    if layer.kind == "bias":
+        yield layer, module + BIAS
+        return
+    yield layer, module
+    if layer.load_bias is not None:
+        bias = layer.varied(
+            name=layer.name + BIAS,
+            kind="bias",
+            shape=layer.shape[:1] if layer.shape and not layer.experts else None,
+            rank=None,
+            experts=0,
+            opaque=None,
+            magnitude_axis=None,
+            load=layer.load_bias,
+            load_bias=None,
+        )
+        yield bias, module + BIAS
 
 
 def _parts_by_layer(adapter: Adapter, family: str) -> dict[str, tuple[Part, ...]]:
