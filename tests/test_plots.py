@@ -17,6 +17,7 @@ from lora_analysis.errors import LoraAnalysisError, MissingExtraError, OptionErr
 from lora_analysis.figures import COMPARING, FIGURES, FigureRequest, draw, write
 from lora_analysis.linalg.dense import materialise
 from lora_analysis.linalg.samples import delta_entries, evenly, matrix_shape
+from lora_analysis.plots.values import sample_deltas
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'lora-analysis[plot]'")
 
@@ -361,3 +362,24 @@ def test_components_of_any_number_of_matrices_are_drawn(count: int) -> None:
     axes = la.plot.cumulative_variance(results)
     assert axes.get_lines()[0].get_ydata().tolist() == [0.6, 1.0]
     axes.figure.canvas.draw()
+
+
+def labels_of(axis: Any) -> list[str]:
+    axis.figure.canvas.draw()
+    low, high = sorted(axis.get_view_interval())
+    ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+    return [tick.label1.get_text() for tick in ticks if low <= tick.get_loc() <= high and tick.label1.get_text()]
+
+
+def test_an_axis_is_labelled_where_all_values_lie_within_a_decade(tmp_path: Path) -> None:
+    save_file = pytest.importorskip("safetensors.numpy").save_file
+    rng = np.random.default_rng(0)
+    factors = {"lora_down.weight": rng.normal(size=(4, 64)), "lora_up.weight": rng.normal(size=(64, 4))}
+    path = tmp_path / "one.safetensors"
+    save_file({f"lora_unet_mid_block_x.{key}": value.astype(np.float32) for key, value in factors.items()}, path)
+    spectrum = la.spectrum(path)
+    assert len(labels_of(la.plot.decay(spectrum).yaxis)) >= 2
+    with la.open(path) as adapter:
+        axes = la.plot.distribution(sample_deltas(adapter))
+    assert len(labels_of(axes.yaxis)) >= 3
+    assert [label.get_rotation() for label in axes.get_xticklabels()] == [0.0]  # there is room to read it

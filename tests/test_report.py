@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import sys
 from html.parser import HTMLParser
@@ -60,6 +61,16 @@ def test_figures_are_inside_and_described(page: Page) -> None:
     for image in images:
         assert (image["src"] or "").startswith("data:image/png;base64,iVBOR")
         assert len(image["alt"] or "") > 40
+
+
+def test_letters_have_one_size_in_all_figures_and_a_narrow_screen_scrolls_them(page: Page) -> None:
+    for _, image in (element for element in page.elements if element[0] == "img"):
+        png = base64.b64decode((image["src"] or "").partition(",")[2])
+        assert int(image["width"] or 0) == round(int.from_bytes(png[16:20], "big") * 96 / 160)
+    style = page.text
+    assert "max-width: 48rem" in style
+    assert "overflow-x: auto" in style
+    assert len([1 for _, attributes in page.elements if attributes.get("class") == "frame"]) == 4
 
 
 def test_nothing_on_the_page_runs_or_loads(page: Page) -> None:

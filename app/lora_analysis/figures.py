@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from .adapter import Adapter
 from .errors import OptionError
 from .formats import open_adapter
+from .text import quantity
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -155,7 +156,7 @@ def _heading(adapters: Sequence[Adapter], names: Sequence[str]) -> str:
     first = adapters[0]
     facts = [LABELS.get(first.base_model.family, first.base_model.family)]
     if len(adapters) == 1:
-        facts += [_rank_words(first), f"{len(first.layers)} layers"]
+        facts += [_rank_words(first), quantity(len(first.layers), "layer")]
     return heading_of(names if len(names) < 3 else [names[0], f"{len(names) - 1} more"], facts)
 
 

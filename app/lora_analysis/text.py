@@ -44,3 +44,21 @@ def printable(text: object, *, limit: int | None = None, newlines: bool = False)
     if limit is not None and len(shown) > limit:
         shown = shown[: limit - 1] + "…"
     return shown
+
+
+def size(count: int | None) -> str:
+    """Bytes in decimal units, as file managers and model sites count, to three digits: ``1.73 MB``."""
+    if count is None:
+        return "?"
+    if count < 1000:
+        return quantity(count, "byte")
+    value, unit = count / 1000, "kB"
+    for larger in ("MB", "GB"):
+        if value >= 999.5:
+            value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if value >= 99.5 else f"{value:.3g} {unit}"
+
+
+def quantity(count: int, noun: str) -> str:
+    """``1 layer``, ``2,166 layers``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

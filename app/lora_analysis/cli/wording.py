@@ -5,26 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ..text import quantity as quantity
+from ..text import size as size
+
 BARS = "▁▂▃▄▅▆▇█"
 MAX_BARS = 16
-
-
-def size(count: int | None) -> str:
-    """Bytes in decimal units, as file managers and model sites count, to three digits: ``1.73 MB``."""
-    if count is None:
-        return "?"
-    if count < 1000:
-        return quantity(count, "byte")
-    value, unit = count / 1000, "kB"
-    for larger in ("MB", "GB"):
-        if value >= 999.5:
-            value, unit = value / 1000, larger
-    return f"{value:.0f} {unit}" if value >= 99.5 else f"{value:.3g} {unit}"
-
-
-def quantity(count: int, noun: str) -> str:
-    """``1 layer``, ``2,166 layers``."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def duration(seconds: float) -> str:

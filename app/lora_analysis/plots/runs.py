@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .modules import Placed
 from .style import MUTED, label
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _SHORT = {"text_encoder": "te", "text_encoder_2": "te2", "text_encoder_3": "te3", "transformer": "", "model": ""}
+_READABLE = 4  # names of up to 28 letters beside each other
 _DENSE = 0.012  # of the axis: labels closer than this would overlap
 
 
@@ -61,10 +62,16 @@ def mark_columns(ax: Axes, runs: Sequence[Run], *, height: float) -> None:
     total = runs[-1].stop if runs else 1
     centres = [((run.start + run.stop - 1) / 2, run.name) for run in runs]
     shown = thinned(centres, total, gap=0.022)
-    ax.set_xticks([centre for centre, _ in shown], [name for _, name in shown], rotation=90, fontsize=6.5, color=MUTED)
-    ax.tick_params(axis="x", length=0)
+    name_columns(ax, shown)
     ax.set_xlim(-0.5, total - 0.5)
     ax.set_ylim(0, height)
+
+
+def name_columns(ax: Axes, labels: Sequence[tuple[float, str]]) -> None:
+    """Names along the x axis: upright where there are many, as one reads where there is room."""
+    style: dict[str, Any] = {"rotation": 90, "fontsize": 6.5} if len(labels) > _READABLE else {"fontsize": 7.5}
+    ax.set_xticks([place for place, _ in labels], [name for _, name in labels], color=MUTED, **style)
+    ax.tick_params(axis="x", length=0)
 
 
 def thinned(labels: Sequence[tuple[float, str]], total: int, gap: float = _DENSE) -> list[tuple[float, str]]:

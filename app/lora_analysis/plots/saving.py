@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 FORMATS = ("png", "svg", "pdf")
 SUFFIXES = tuple(f".{name}" for name in FORMATS)
-_DPI = 160
+DPI = 160
 # No dates and no program versions: the same figure gives the same file.
 _METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": None},
@@ -37,7 +37,7 @@ def rendered(figure: Figure, kind: str) -> bytes:
     """The figure as the bytes of a PNG, SVG or PDF file."""
     buffer = io.BytesIO()
     with styled():
-        figure.savefig(buffer, format=kind, dpi=_DPI, metadata=_METADATA[kind])
+        figure.savefig(buffer, format=kind, dpi=DPI, metadata=_METADATA[kind])
     return buffer.getvalue()
 
 

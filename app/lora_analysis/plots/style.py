@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import log10
+from math import floor, log10
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingExtraError
@@ -28,6 +28,7 @@ GRID = "#DFE2E7"
 CHANCE = "#7A7F8A"
 TITLE_LIMIT = 90  # characters of an untrusted name
 
+_ONE_DECADE = 12.0  # and the margin of an axis
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 _STYLE: dict[str, Any] = {
@@ -121,7 +122,16 @@ def decades(axis: Axis, linear: float = 0.0) -> None:
         return f"{'−' if value < 0 else ''}10{str(exponent).translate(_SUPERSCRIPTS)}"
 
     axis.set_major_formatter(FuncFormatter(text))
-    axis.set_minor_formatter(NullFormatter())
+    axis.set_minor_formatter(NullFormatter() if linear else FuncFormatter(lambda value, _: _between(value, axis)))
+
+
+def _between(value: float, axis: Axis) -> str:
+    """Two and five, where the view spans no more than a decade: one power of ten alone is no scale."""
+    low, high = sorted(axis.get_view_interval())
+    if low <= 0 or high / low > _ONE_DECADE:
+        return ""
+    leading = round(value / 10.0 ** floor(log10(value)))
+    return f"{value:g}" if leading in (2, 5) else ""
 
 
 def empty(ax: Axes, message: str) -> Axes:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import NamedTuple
 
+from ..plots.saving import DPI
 from ..text import printable
 
 _CELL_LIMIT = 400
@@ -30,7 +31,13 @@ th, td { text-align: left; vertical-align: top; padding: .25rem .6rem .25rem 0; 
 thead th { color: var(--muted); font-weight: 600; } td.number, th.number { text-align: right;
   font-variant-numeric: tabular-nums; } .scroll { overflow-x: auto; }
 .facts th { width: 14rem; font-weight: 600; } figure { margin: 1rem 0 2rem; }
-figure img { max-width: 100%; height: auto; border: 1px solid var(--line); border-radius: 6px; background: #fff; }
+.frame { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; background: #fff;
+  max-width: max-content; }
+figure img { display: block; max-width: 100%; height: auto; }
+@media (prefers-color-scheme: dark) { .frame { filter: brightness(.9); } }
+@media (max-width: 48rem) { figure img { max-width: none; } body { padding: 1.25rem .9rem 3rem; } }
+figcaption { margin-top: .4rem; }
+@media print { figure img { max-width: 100%; } section { break-inside: avoid; } }
 figcaption, footer, .note { color: var(--muted); font-size: .87rem; } .error { color: var(--bad); }
 .warning { color: var(--warn); } details summary { cursor: pointer; }
 """
@@ -42,6 +49,12 @@ class Picture(NamedTuple):
     title: str
     png: bytes
     description: str
+
+    @property
+    def width(self) -> int:
+        """In the page's pixels, 96 to the inch: letters then have one size in all figures, whatever is drawn."""
+        pixels = int.from_bytes(self.png[16:20], "big")  # the first chunk of every PNG begins with it
+        return round(pixels * 96 / DPI)
 
 
 def document(title: str, body: Iterable[str]) -> str:
@@ -97,7 +110,8 @@ def _number(value: object) -> object:
 def picture(figure: Picture) -> str:
     data = b64encode(figure.png).decode("ascii")
     return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{text(figure.description, 1000)}">'
+        f'<figure><div class="frame" tabindex="0" role="group" aria-label="{text(figure.title)}">'
+        f'<img src="data:image/png;base64,{data}" width="{figure.width}" alt="{text(figure.description, 1000)}"></div>'
         f"<figcaption>{text(figure.description, 1000)}</figcaption></figure>"
     )
 

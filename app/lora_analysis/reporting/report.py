@@ -17,6 +17,7 @@ from ..spectra.calculation import spectrum
 from ..spectra.groups import Group
 from ..spectra.recommendation import Recommendation, recommend
 from ..spectra.values import LayerSpectrum, Spectrum
+from ..text import quantity, size
 from . import page
 
 PathLike = str | os.PathLike[str]
@@ -93,10 +94,10 @@ def _badges(facts: Mapping[str, Any]) -> Iterator[str]:
     rank = summary["rank"]
     if rank:
         yield f"rank {rank['mode']}" if rank["min"] == rank["max"] else f"ranks {rank['min']} to {rank['max']}"
-    yield f"{summary['layers']:,} layers"
-    yield f"{summary['parameters']:,} parameters"
+    yield quantity(summary["layers"], "layer")
+    yield quantity(summary["parameters"], "parameter")
     yield ", ".join(summary["dtypes"])
-    yield f"{facts['file_info']['file_size_mb']:.1f} MB"
+    yield size(facts["file_info"]["file_size_bytes"])
 
 
 def _findings(facts: Mapping[str, Any]) -> Iterator[str]:

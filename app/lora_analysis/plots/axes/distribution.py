@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import floor, log10
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..letters import draw_distributions
 from ..modules import in_network_order
-from ..runs import Run
+from ..runs import Run, name_columns
 from ..style import axes_or_new, colour, decades, empty, label, styled
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ _PER_GROUP = 12_000
 def distribution(samples: Samples, ax: Axes | None = None) -> Axes:
     """The entries of ΔW of every block, in weight units. Each layer gives the same number of entries.
 
-    The scale is linear within the median block's middle 90 % and logarithmic beyond, on both sides of zero.
+    The scale is linear within the median block's middle 90 %. Beyond, on both sides of zero, it is logarithmic, if
+    entries there reach a power of ten.
     """
     with styled():
         groups = _groups(in_network_order(samples.layers))
@@ -36,11 +38,12 @@ def distribution(samples: Samples, ax: Axes | None = None) -> Axes:
         components = list(dict.fromkeys(run.component for run, _ in groups))
         draw_distributions(ax, [v for _, v in groups], [components.index(run.component) for run, _ in groups])
         linear = float(np.median([np.percentile(np.abs(values), 90) for values in alive])) or 1e-8
-        ax.set_yscale("symlog", linthresh=linear, linscale=1.0)
-        decades(ax.yaxis, linear)
+        largest = max(float(np.max(np.abs(values))) for values in alive)
+        if floor(log10(largest)) > log10(linear):  # a power of ten lies between: there is something to label
+            ax.set_yscale("symlog", linthresh=linear, linscale=1.0)
+            decades(ax.yaxis, linear)
         ax.axhline(0, color="white", linewidth=0.6)
-        ax.set_xticks(range(len(groups)), [run.name for run, _ in groups], rotation=90, fontsize=6.5)
-        ax.tick_params(axis="x", length=0)
+        name_columns(ax, [(float(place), run.name) for place, (run, _) in enumerate(groups)])
         ax.grid(visible=False, axis="x")
         ax.set(xlabel="", ylabel="entries of ΔW", title="Distribution of weight changes by block")
         if len(components) > 1:

@@ -39,6 +39,7 @@ def energy(spectrum: Spectrum, ax: Axes | None = None) -> Axes:
             ax.annotate(
                 f"{threshold:.0%} at rank {rank}", (ranks[-1], threshold), xytext=(-2, -2),
                 textcoords="offset points", ha="right", va="top", fontsize=7, color=MUTED,
+                bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.4},
             )  # fmt: skip
         ax.set(xlabel="rank k", ylabel="share of Σσ²", title="Energy kept")
         ax.set_xlim(1, max(2, ranks[-1]))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..modules import in_network_order
-from ..runs import Run, thinned
+from ..runs import Run, name_columns, thinned
 from ..style import axes_or_new, colour, empty, label, styled
 
 if TYPE_CHECKING:
@@ -32,9 +32,8 @@ def part_norms(comparison: Comparison, ax: Axes | None = None) -> Axes:
             ax.bar(places + offset, heights, width, color=colour(number), label=label(adapter.name, 40), linewidth=0)
         names = [(float(place), Run(part.component, part.block, 0, 1).name) for place, part in enumerate(parts)]
         shown = thinned(names, len(parts), gap=0.016)
-        ax.set_xticks([place for place, _ in shown], [name for _, name in shown], rotation=90, fontsize=6.5)
+        name_columns(ax, shown)
         ax.set_xlim(-0.6, len(parts) - 0.4)
-        ax.tick_params(axis="x", length=0)
         ax.grid(visible=False, axis="x")
         ax.set(ylabel="‖Δ‖  Frobenius norm", title="Norm of every block")
         ax.set_ylim(0, ax.get_ylim()[1] * 1.12)
