@@ -17,6 +17,7 @@ from lora_analysis.errors import LoraAnalysisError, MissingExtraError, OptionErr
 from lora_analysis.figures import COMPARING, FIGURES, FigureRequest, draw, write
 from lora_analysis.linalg.dense import materialise
 from lora_analysis.linalg.samples import delta_entries, evenly, matrix_shape
+from lora_analysis.plots.saving import rendered
 from lora_analysis.plots.values import sample_deltas
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'lora-analysis[plot]'")
@@ -361,11 +362,11 @@ def test_components_of_any_number_of_matrices_are_drawn(count: int) -> None:
     results = {f"layer{number}.lora_A": values for number in range(count)}
     axes = la.plot.cumulative_variance(results)
     assert axes.get_lines()[0].get_ydata().tolist() == [0.6, 1.0]
-    axes.figure.canvas.draw()
+    assert rendered(axes.figure, "png").startswith(PNG)
 
 
 def labels_of(axis: Any) -> list[str]:
-    axis.figure.canvas.draw()
+    rendered(axis.figure, "png")
     low, high = sorted(axis.get_view_interval())
     ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
     return [tick.label1.get_text() for tick in ticks if low <= tick.get_loc() <= high and tick.label1.get_text()]

@@ -38,8 +38,8 @@ def distribution(samples: Samples, ax: Axes | None = None) -> Axes:
         components = list(dict.fromkeys(run.component for run, _ in groups))
         draw_distributions(ax, [v for _, v in groups], [components.index(run.component) for run, _ in groups])
         linear = float(np.median([np.percentile(np.abs(values), 90) for values in alive])) or 1e-8
-        largest = max(float(np.max(np.abs(values))) for values in alive)
-        if floor(log10(largest)) > log10(linear):  # a power of ten lies between: there is something to label
+        shown = max(map(abs, ax.get_ylim()))
+        if floor(log10(shown)) > log10(linear):  # a power of ten lies between: there is something to label
             ax.set_yscale("symlog", linthresh=linear, linscale=1.0)
             decades(ax.yaxis, linear)
         ax.axhline(0, color="white", linewidth=0.6)
