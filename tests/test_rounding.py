@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lora_analysis.adapter import LowRank
-from lora_analysis.linalg.decomposition import decompose
+from lora_analysis.linalg.decomposition import Grams, decompose
 from lora_analysis.resizing import rounding
 from lora_analysis.resizing.rounding import Loss, distance
 
@@ -50,9 +50,9 @@ def test_every_way_agrees_with_the_dense_matrices(
         ways.append("one product")
         return crossed(left, right)
 
-    def seen_products(found: rounding._Rounding) -> rounding._Products:
+    def seen_products(found: rounding._Rounding, grams: Grams | None) -> rounding._Products:
         ways.append("all products")
-        return products(found)
+        return products(found, grams)
 
     monkeypatch.setattr(rounding, "_sum", seen_sum)
     monkeypatch.setattr(rounding, "_products", seen_products)
@@ -72,3 +72,14 @@ def test_every_way_agrees_with_the_dense_matrices(
         assert (ways[0] if ways else "lengths") == way
         true = float(np.linalg.norm(delta_of(update) - delta_of(written)))
         assert abs(told - true) <= 1e-6 * norm
+
+
+@pytest.mark.parametrize("stored", [np.float16, ml_dtypes.float8_e4m3fn])
+def test_gram_matrices_that_are_known_change_nothing(stored: type) -> None:
+    whole = with_spectrum(np.linspace(2.0, 1.0, RANK), 1, -0.4)
+    written = LowRank(whole.up.astype(stored), whole.down.astype(stored), whole.scale)
+    up, down = whole.up.astype(np.float64), whole.down.astype(np.float64)
+    norm = float(np.linalg.norm(delta_of(whole)))
+    told = distance(whole, norm, whole, written, Loss(), Grams(up.T @ up, down @ down.T))
+    assert told == pytest.approx(distance(whole, norm, whole, written, Loss()), rel=1e-4)
+    assert abs(told - float(np.linalg.norm(delta_of(whole) - delta_of(written)))) <= 1e-6 * norm

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import copysign
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -43,7 +43,16 @@ class Decomposition:
         return LowRank(up, down, 1.0, update.kernel)
 
 
-Decompositions: TypeAlias = tuple[Decomposition | None, ...]  # one per matrix of a layer; None: another route's
+class Grams(NamedTuple):
+    """What is known of factors that stay as they are: ``upᵀ up`` and ``down downᵀ``, float64, the scale left out."""
+
+    up: Float64Array  # (rank, rank)
+    down: Float64Array  # (rank, rank)
+
+
+# One per matrix of a layer.
+Decompositions: TypeAlias = tuple[Decomposition | None, ...]  # None: another route has to be taken
+Known: TypeAlias = tuple[Decomposition | Grams | None, ...]  # None: nothing
 
 
 def decompose(update: LowRank, rank: int | None = None) -> Decomposition | None:

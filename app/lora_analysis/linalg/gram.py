@@ -64,7 +64,11 @@ def squared_norm(up: FloatArray, down: FloatArray | None) -> float | None:
         values = widen(up).ravel()
         square = float(np.vdot(values, values))
         return square if _TRACES[0] <= square <= _TRACES[1] else None
-    gram_up, gram_down = gram(up.T), gram(down)
+    return squared_norm_of(gram(up.T), gram(down))
+
+
+def squared_norm_of(gram_up: Float64Array, gram_down: Float64Array) -> float | None:
+    """As ``squared_norm``, from both Gram matrices."""
     if not (_in_range(gram_up) and _in_range(gram_down)):
         return None
     square = float(np.vdot(gram_up, gram_down))

@@ -7,13 +7,14 @@ whole of them its singular values. So one pass over the factors gives both.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite, log2
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ..adapter import LowRank
 from .combine import Term
-from .decomposition import Decomposition
+from .decomposition import Decomposition, Grams
 from .floats import Float64Array, widen
 from .gram import TRUSTED
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ..adapter import FloatArray
 
 _BLOCK_COLUMNS = 2048
+_MOST_SHIFT = 60  # powers of two within float32, for norms of any trained factors
 _TRACES = (1e-120, 1e120)  # outside, products of two Gram matrices could over- or underflow
 _RANGE = (1e-12, 1e12)  # of singular values and maps: squares of rounding errors then stay within float32
 
@@ -29,14 +31,16 @@ class SumAnalysis(NamedTuple):
     """What the Gram matrices of a sum tell."""
 
     inner_products: Float64Array  # (terms, terms) of the weighted deltas
+    grams: Grams
     decomposition: Decomposition | None  # None where another route has to be taken
 
 
-def float32_sum(terms: Sequence[Term], kernel: tuple[int, ...] = ()) -> LowRank | None:
+def float32_sum(terms: Sequence[Term], kernel: tuple[int, ...] = (), *, balanced: bool = False) -> LowRank | None:
     """``Σ weight · delta`` as one product of scale 1, its factors rounded to float32.
 
     A coefficient times a stored value moves by at most 2⁻²⁴ of itself; truncating and storing move more. None where a
     term is not a plain pair of factors or is stored in float64: then ``combine.weighted_sum`` is the sum.
+    ``balanced``: for factors that are stored as they are, each term's are brought to about equal norms as there.
     """
     parts = []
     for weight, update in terms:
@@ -53,19 +57,33 @@ def float32_sum(terms: Sequence[Term], kernel: tuple[int, ...] = ()) -> LowRank 
         columns = slice(start, start + part.rank)
         np.multiply(widen(part.up, "float32"), factor, out=up[:, columns])
         widen(part.down, "float32", out=down[columns])
+        if balanced:
+            shift = _imbalance(up[:, columns], down[columns])
+            up[:, columns] *= np.float32(2.0**-shift)
+            down[columns] *= np.float32(2.0**shift)
         start += part.rank
     return LowRank(up, down, 1.0, kernel)
 
 
-def analyse_sum(summed: LowRank, ranks: Sequence[int], kept: int) -> SumAnalysis:
+def _imbalance(up: FloatArray, down: FloatArray) -> int:
+    """Half the powers of two between the norms; 0 where one is zero or no number, which others name."""
+    squares = (float(np.einsum("ij,ij->", up, up)), float(np.einsum("ij,ij->", down, down)))
+    if not all(isfinite(square) and square > 0 for square in squares):
+        return 0
+    return max(-_MOST_SHIFT, min(_MOST_SHIFT, round(log2(squares[0] / squares[1]) / 4)))
+
+
+def analyse_sum(summed: LowRank, ranks: Sequence[int], kept: int | None) -> SumAnalysis:
     """Inner products of the terms and, where the factors allow, the decomposition of the sum.
 
-    ``ranks``: of the terms, in the order of the columns of ``up``; ``kept``: components that will be wanted at most.
+    ``ranks``: of the terms, in the order of the columns of ``up``; ``kept``: components that will be wanted at most,
+    None where the sum stays whole and needs no decomposition.
     """
     gram_up, gram_down = _gram(summed.up.T), _gram(summed.down)
     borders = np.concatenate([[0], np.cumsum(ranks)[:-1]])
     joint = np.add.reduceat(np.add.reduceat(gram_up * gram_down, borders, axis=0), borders, axis=1)
-    return SumAnalysis(joint, _decomposition(summed, gram_up, gram_down, kept))
+    found = None if kept is None else _decomposition(summed, gram_up, gram_down, kept)
+    return SumAnalysis(joint, Grams(gram_up, gram_down), found)
 
 
 def _gram(rows: FloatArray) -> Float64Array:

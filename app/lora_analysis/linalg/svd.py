@@ -18,10 +18,11 @@ from ..errors import OptionError, ShapeError
 from .dense import unfold
 from .finite import finite, magnitude, require_finite
 from .floats import Float64Array, widen
-from .gram import gram_basis, leading_vectors, squared_norm, squared_singular_values
+from .gram import gram_basis, leading_vectors, squared_norm, squared_norm_of, squared_singular_values
 
 if TYPE_CHECKING:
     from ..adapter import FloatArray
+    from .decomposition import Grams
 
 Matrix: TypeAlias = LowRank | Dense  # an update that is one matrix (out, in * k), kernel positions varying fastest
 _Vectors: TypeAlias = tuple[Float64Array, Float64Array, Float64Array]  # u, s, vt
@@ -56,13 +57,13 @@ def singular_values(update: Matrix) -> Float64Array:
     return finite(np.multiply, values, magnitude(update.scale))
 
 
-def frobenius_norm(update: Matrix) -> float:
+def frobenius_norm(update: Matrix, grams: Grams | None = None) -> float:
     """Frobenius norm of the delta, scale included, for a fraction of what its singular values cost.
 
-    Raises: as ``singular_values``.
+    ``grams``: of its factors, where they are known. Raises: as ``singular_values``.
     """
     up, down = _forms(update)
-    square = squared_norm(up, down)
+    square = squared_norm(up, down) if grams is None else squared_norm_of(grams.up, grams.down)
     if square is None:
         return float(np.linalg.norm(singular_values(update)))
     return magnitude(update.scale) * sqrt(square)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..adapter import Layer, LowRank, Stacked
 from ..formats.spelling import Spelling, spelling_of
@@ -23,7 +23,15 @@ from .with_base import KIND
 if TYPE_CHECKING:
     from ..linalg.tasks import LayerTasks
 
+_NARROW = frozenset({"F16", "BF16", "F8_E4M3", "F8_E5M2"})  # float32 is as good as exact beside their rounding
 _PLAIN_ROLES = frozenset({"down", "up", "alpha", "up_bias", "bias"})
+
+
+class Ahead(NamedTuple):
+    """A layer that may be summed in float32: truncated, or stored in a type of 16 bits or fewer."""
+
+    inputs: tuple[int, ...]
+    ranks: tuple[int, ...]  # of the inputs' deltas
 
 
 @dataclass(slots=True, eq=False)
@@ -33,18 +41,20 @@ class Run:
     options: MergeOptions
     thresholds: Thresholds
     observations: dict[str, Observation]  # filled when a layer's values are calculated
-    # For ``lookahead.py``: inputs and ranks of the layers that may be summed in float32, and sums that wait.
-    ahead: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    # For ``lookahead.py``: the layers that may be summed in float32, and sums that wait.
+    ahead: dict[str, Ahead] = field(default_factory=dict)
+    whole: set[str] = field(default_factory=set)  # of these, the layers that are stored without truncation
     is_written: bool = False  # nothing but writing reads the layers from now on
     ready: dict[str, LowRank] = field(default_factory=dict)
 
 
 def merged_factors(
-    shares: Sequence[Share], dialect: str, run: Run, where: Home | None = None
+    shares: Sequence[Share], dialect: str, stored: str, run: Run, where: Home | None = None
 ) -> tuple[Layer, Spelling, tuple[int, ...]]:
     """A layer whose update is the merged delta, the spelling of its factors, and the ranks of the inputs' deltas.
 
-    ``dialect``: the output's; ``where``: the layer's name and neighbours where no input in it has the layer.
+    ``dialect``: the output's; ``stored``: the type of the factors there; ``where``: the layer's name and neighbours
+    where no input in it has the layer.
     """
     spelling, home = _spelling(shares, dialect, where)
     shape = home.shape or () if where is not None else _shape(shares)
@@ -69,8 +79,9 @@ def merged_factors(
         numbers = dict.fromkeys(share.input for share in shares)
         run.thresholds.expect(home.name, numbers, partial(tasks_of, home.name, shares, kernel))
     is_truncated = run.options.truncation is not None or run.options.how.rank == "largest"
-    if run.options.is_plain_sum and is_truncated and not home.experts:
-        run.ahead[home.name] = tuple(dict.fromkeys(share.input for share in shares)), ranks
+    if run.options.is_plain_sum and not home.experts and (is_truncated or stored in _NARROW):
+        numbers_held = tuple(dict.fromkeys(share.input for share in shares))
+        run.ahead[home.name] = Ahead(numbers_held, ranks)
     return layer, spelling, ranks
 
 
@@ -131,7 +142,7 @@ def _load(name: str, shares: Sequence[Share], kernel: tuple[int, ...], size: int
         return waiting
     layers = tasks_of(name, shares, kernel)
     if name in run.ahead and run.is_written:
-        summed = _float32_sum(layers[0], run.options.settings["lambda"])
+        summed = _float32_sum(layers[0], run.options.settings["lambda"], balanced=name in run.whole)
         if summed is not None:
             return summed
     made = [_merge(layer, size, run) for layer in layers]
@@ -152,11 +163,13 @@ def _merge(layer: LayerTasks, size: int, run: Run) -> Merged:
     return merge_matrix(options.how, Request(layer, options.settings, size, run.thresholds.by_input))
 
 
-def _float32_sum(layer: LayerTasks, factor: float) -> LowRank | None:
+def _float32_sum(layer: LayerTasks, factor: float, *, balanced: bool) -> LowRank | None:
     from ..linalg.combine import Term
     from ..linalg.sums import float32_sum
 
-    return float32_sum([Term(factor * task.weight, task.delta) for task in layer.tasks], layer.kernel)
+    return float32_sum(
+        [Term(factor * task.weight, task.delta) for task in layer.tasks], layer.kernel, balanced=balanced
+    )
 
 
 def tasks_of(name: str, shares: Sequence[Share], kernel: tuple[int, ...]) -> list[LayerTasks]:

@@ -67,7 +67,7 @@ def sum_adapters(
         if is_summed_by_elements(shares, keep_differences=keep_differences):
             layer, own = merged_elements(shares, stored, options, home)
         else:
-            layer, spelling, ranks = merged_factors(shares, inputs[0].adapter.dialect, run, home)
+            layer, spelling, ranks = merged_factors(shares, inputs[0].adapter.dialect, stored, run, home)
         beside = {**own, **merged_bias(holders, stored, options, layer.name), **_reshape(holders)}
         tensors |= beside
         kinds = tuple(dict.fromkeys(share.layer.kind for share in shares))

@@ -12,7 +12,7 @@ from ..adapter import FloatArray, Layer, LowRank, Stacked, Update
 from ..errors import LoraAnalysisError
 from ..formats.encoding import encode
 from ..linalg import products, svd
-from ..linalg.decomposition import Decomposition, Decompositions, decompose
+from ..linalg.decomposition import Decomposition, Decompositions, Grams, Known, decompose
 from ..linalg.floats import Float64Array, Precision, widen
 from .plan import LayerPlan
 from .rounding import Loss, distance
@@ -69,14 +69,13 @@ def cut_error(layer: Layer, rank: int) -> float:
         return sqrt(sum(svd.frobenius_norm(rest) ** 2 for rest in rests if rest is not None))
 
 
-def rewrite(layer: Layer, plan: LayerPlan, decompositions: Decompositions | None = None) -> Written:
+def rewrite(layer: Layer, plan: LayerPlan, known: Known | None = None) -> Written:
     """The tensors that hold the layer after the plan. Raises: NonFiniteError naming the layer."""
     with _Named(layer):
         parts = parts_of(layer.update())
         if plan.action == "truncate":
             parts = [_widened(part) for part in parts]
-        known = decompositions or (None,) * len(parts)
-        made = [_new_factors(part, plan, found) for part, found in zip(parts, known, strict=True)]
+        made = [_new_factors(part, plan, one) for part, one in zip(parts, known or (None,) * len(parts), strict=True)]
         return _store(layer, plan, parts, made)
 
 
@@ -119,13 +118,17 @@ class _Made(NamedTuple):
     factors: LowRank  # as calculated or as stored, with the scale they have
     norm: float  # of the old delta
     loss: Loss
+    grams: Grams | None = None  # of the factors, where they were known
 
 
-def _new_factors(update: Update, plan: LayerPlan, found: Decomposition | None) -> _Made:
+def _new_factors(update: Update, plan: LayerPlan, known: Decomposition | Grams | None) -> _Made:
     rank = plan.new_rank or 1
     if plan.action == "truncate":
-        return _truncated(update, rank, found or _decomposed(update, rank))
+        found = known if isinstance(known, Decomposition) else _decomposed(update, rank)
+        return _truncated(update, rank, found)
     factors = products.factors(update)
+    if isinstance(known, Grams) and rank == factors.rank:
+        return _Made(factors, svd.frobenius_norm(factors, known), Loss(), known)
     norm = svd.frobenius_norm(factors)
     if plan.action == "cut":
         kept = LowRank(factors.up[:, :rank], factors.down[:rank], factors.scale, factors.kernel)
@@ -187,7 +190,7 @@ def _store(layer: Layer, plan: LayerPlan, parts: Sequence[Update], made: Sequenc
     arrays = {names.down: np.ascontiguousarray(down), names.up: np.ascontiguousarray(up)}
     arrays |= _scaled_bias(layer, plan, dtypes)
     errors = [
-        distance(part, one.norm, wanted, found, one.loss)
+        distance(part, one.norm, wanted, found, one.loss, _scaled(one.grams, one.factors.scale / plan.scale))
         for part, one, wanted, found in zip(parts, made, exact, stored, strict=True)
     ]
     before = sqrt(sum(one.loss.norm**2 for one in made))
@@ -204,6 +207,11 @@ def _with_scale(factors: LowRank, scale: float) -> LowRank:
     up, down = widen(factors.up, precision), widen(factors.down, precision)
     # Python numbers do not widen float32 arrays.
     return LowRank(up * copysign(root, ratio), down * root, scale, factors.kernel)
+
+
+def _scaled(grams: Grams | None, ratio: float) -> Grams | None:
+    """Those of the factors that ``_with_scale`` makes."""
+    return None if grams is None else Grams(grams.up * abs(ratio), grams.down * abs(ratio))
 
 
 def _scaled_bias(layer: Layer, plan: LayerPlan, dtypes: dict[str, str]) -> dict[str, FloatArray]:

@@ -17,7 +17,7 @@ from .options import ResizeOptions
 
 if TYPE_CHECKING:
     from ..formats.spelling import Spelling
-    from ..linalg.decomposition import Decompositions
+    from ..linalg.decomposition import Known
 
 Action = Literal["truncate", "cut", "pad", "cast", "keep"]
 
@@ -75,7 +75,7 @@ class ResizePlan:
     config: Mapping[str, Any] | None  # the output's adapter_config.json, where the input has one
     size_after: int  # bytes of the weights file, exact
     notes: tuple[str, ...] = ()
-    decompositions: Mapping[str, Decompositions] = field(default_factory=dict, repr=False)  # reused by the writer
+    decompositions: Mapping[str, Known] = field(default_factory=dict, repr=False)  # reused by the writer
 
     @property
     def size_before(self) -> int:

@@ -24,6 +24,7 @@ import numpy as np
 from ..adapter import Dense, Kronecker, LowRank, Update
 from ..errors import NonFiniteError
 from ..linalg import products, svd
+from ..linalg.decomposition import Grams
 from ..linalg.dense import materialise
 from ..linalg.floats import Float64Array, Precision, widen
 
@@ -55,9 +56,12 @@ class _Rounding(NamedTuple):
     stored_d: Float64Array
 
 
-def distance(update: Update, norm: float, exact: LowRank, stored: LowRank, loss: Loss) -> float:
+def distance(
+    update: Update, norm: float, exact: LowRank, stored: LowRank, loss: Loss, grams: Grams | None = None
+) -> float:
     """``‖Δ - stored‖`` in the Frobenius norm; ``norm`` is that of ``Δ``, ``exact`` the factors before rounding.
 
+    ``grams``: of ``exact``, where they are known.
     Raises: NonFiniteError where the stored factors hold no numbers.
     """
     if exact.up.dtype == stored.up.dtype and exact.down.dtype == stored.down.dtype:
@@ -70,7 +74,7 @@ def distance(update: Update, norm: float, exact: LowRank, stored: LowRank, loss:
     square = _bounded(rounding, scale, loss, norm)
     if square is not None:
         return sqrt(square)
-    products = _products(rounding)
+    products = _products(rounding, grams)
     moved, joint = _norms(products)
     square = loss.dropped**2 + (scale * moved) ** 2
     # |2 <T, e f>| is at most this, and moves the root by half of it over the root.
@@ -131,9 +135,13 @@ class _Products(NamedTuple):
     ss: Float64Array
 
 
-def _products(rounding: _Rounding) -> _Products:
-    e, f, u, _, s = rounding
-    return _Products(e.T @ e, e.T @ u, u.T @ u, f @ f.T, s @ f.T, s @ s.T)
+def _products(rounding: _Rounding, grams: Grams | None = None) -> _Products:
+    e, f, u, d, s = rounding
+    ee, eu, ff = e.T @ e, e.T @ u, f @ f.T
+    if grams is None:
+        return _Products(ee, eu, u.T @ u, ff, s @ f.T, s @ s.T)
+    df = d @ f.T
+    return _Products(ee, eu, grams.up, ff, df + ff, grams.down + df + df.T + ff)  # s = d + f
 
 
 def _norms(products: _Products) -> tuple[float, float]:
