@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import lora_analysis as la
+from command import lora
 from layouts import index, needs_shared
 from lora_analysis.errors import LoraAnalysisError, OptionError, UnknownDialectError
 from lora_analysis.formats.architectures import canonical_parts
@@ -243,6 +244,37 @@ def test_biases_and_norms_are_measured_after_writing(tmp_path: Path) -> None:
     assert report.measured.biases.compared == 1
     assert report.measured.biases.max_difference == wanted
     assert report.to_dict()["biases"]["max_difference"] == wanted
+
+
+def test_a_bias_without_a_delta_is_no_delta(tmp_path: Path) -> None:
+    """It is compared as a bias, counted and named as one, whatever its size beside the deltas."""
+    alone = "lora_unet_double_blocks_1_img_attn_proj"
+    arrays = pair(FLUX, 3 * H, H, 2, alpha=2.0) | {f"{alone}.diff_b": 100 * values(H, seed=4)}
+    source = write(tmp_path / "a.safetensors", arrays)
+    ran = lora("convert", source, "--to", "comfyui", "-o", tmp_path / "b.safetensors", "--base-model", "flux1")
+    assert ran.code == 0, ran.err
+    assert "largest difference 0; 1 compared, 1 of them without a delta" in ran.out
+    document = la.convert(source, "comfyui", tmp_path / "c.safetensors", family="flux1").to_dict()
+    assert document["layers_after"] == 2
+    assert document["layers_compared"] == 1
+    (name,) = (layer["layer"] for layer in document["layers"] if layer["kind"] == "bias")
+    assert document["biases"] == {"compared": 1, "max_difference": 0.0, "layer": None, "alone": [name]}
+
+
+def test_a_changed_bias_without_a_delta_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lora_analysis.formats.source import FileSource
+
+    alone = "lora_unet_double_blocks_1_img_attn_proj"
+    source = write(tmp_path / "a.safetensors", pair(FLUX, 3 * H, H, 2) | {f"{alone}.diff_b": values(H, seed=4)})
+    changed = values(H, seed=4)
+    changed[3] += 0.5
+    raw = FileSource.raw
+    monkeypatch.setattr(
+        FileSource, "raw", lambda self, key: changed.tobytes() if key.endswith("diff_b") else raw(self, key)
+    )
+    report = la.convert(source, "comfyui", tmp_path / "b.safetensors", family="flux1")
+    assert report.measured.biases.max_difference == pytest.approx(0.5, rel=1e-3)  # fp16
+    assert report.measured.relative_error == 0
 
 
 @pytest.mark.parametrize(("role", "field"), [("magnitude", "dora_norms"), ("bias", "biases")])

@@ -68,4 +68,7 @@ def _rows(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
             found = document[key]
             if found["compared"]:
                 of = f", in {found['layer']}" if found["layer"] else ""
-                yield label, f"largest difference {found['max_difference']:.2g}{of}; {found['compared']:,} compared"
+                alone = found.get("alone", ())
+                own = f", {len(alone):,} of them without a delta, e.g. {alone[0]}" if alone else ""
+                furthest = f"largest difference {found['max_difference']:.2g}{of}"
+                yield label, f"{furthest}; {found['compared']:,} compared{own}"

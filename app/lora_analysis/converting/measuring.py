@@ -44,6 +44,7 @@ class Measured(NamedTuple):
     compared: int  # deltas
     biases: Vectors = Vectors()
     dora_norms: Vectors = Vectors()
+    biases_alone: tuple[str, ...] = ()  # layers of the output that are the difference of a bias and nothing else
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -51,7 +52,7 @@ class Measured(NamedTuple):
             "worst_layer_error": self.worst,
             "worst_layer": self.worst_layer,
             "layers_compared": self.compared,
-            "biases": self.biases.to_dict(),
+            "biases": {**self.biases.to_dict(), "alone": list(self.biases_alone)},
             "dora_norms": self.dora_norms.to_dict(),
         }
 
@@ -65,6 +66,11 @@ class _Pair(NamedTuple):
     is_copy: bool  # every tensor of the layer has the input's bytes, as read back, and the scale is the same
     has_bias: bool  # the plan writes the difference of the bias beside the factors
 
+    @property
+    def is_bias(self) -> bool:
+        """Whether the input's layer is the difference of a bias alone: no delta of a weight."""
+        return self.old.kind == "bias"
+
 
 def measure(
     plan: ConvertPlan, weights: str | os.PathLike[str], *, workers: int | None = None, cancel: Cancel | None = None
@@ -76,19 +82,21 @@ def measure(
     path = os.path.dirname(weights) if plan.config is not None else weights
     with open_adapter(path, lenient_metadata=True) as output:
         pairs = list(_pairs(plan, output))
-        results = list(map_layers(_difference, pairs, workers=workers, cancel=cancel))
+        deltas = [pair for pair in pairs if not pair.is_bias]
+        results = list(map_layers(_difference, deltas, workers=workers, cancel=cancel))
         biases, norms_of_dora = (
             _largest(pairs, list(map_layers(measured, pairs, workers=workers, cancel=cancel)))
             for measured in (_bias_difference, _magnitude_difference)
         )
     squares, norms, worst, name = 0.0, 0.0, 0.0, None
-    for pair, (error, norm) in zip(pairs, results, strict=True):
+    for pair, (error, norm) in zip(deltas, results, strict=True):
         squares, norms = squares + error**2, norms + norm**2
         relative = error / norm if norm else (0.0 if not error else float("inf"))
         if relative > worst:
             worst, name = relative, pair.new.name
     total = sqrt(squares / norms) if norms else 0.0
-    return Measured(total, worst, name, len(pairs), biases, norms_of_dora)
+    alone = tuple(dict.fromkeys(pair.new.name for pair in pairs if pair.is_bias))
+    return Measured(total, worst, name, len(deltas), biases, norms_of_dora, alone)
 
 
 def _pairs(plan: ConvertPlan, output: Adapter) -> Iterator[_Pair]:
@@ -217,9 +225,9 @@ def _largest(pairs: Sequence[_Pair], differences: Sequence[float | None]) -> Vec
 
 def _bias_difference(pair: _Pair) -> float | None:
     """Of the differences of the biases, with their scales; a layer that is joined and has none stands for zeros."""
-    if not pair.has_bias:
+    if not pair.has_bias and not pair.is_bias:
         return None  # what the target has no name for is among the plan's missing
-    old, new = pair.old.bias(), pair.new.bias()
+    old, new = _bias_of(pair.old), _bias_of(pair.new)
     if new is None:
         raise OutputError(f"{pair.new.name}: the bias was written and cannot be read back")
     written = widen(new.values) * new.scale
@@ -228,6 +236,14 @@ def _bias_difference(pair: _Pair) -> float | None:
         _furthest(written[b.start : b.stop], wanted[a.start : a.stop] if wanted is not None else None)
         for a, b in pair.rows
     )
+
+
+def _bias_of(layer: Layer) -> Vector | None:
+    if layer.kind != "bias":
+        return layer.bias()
+    update = layer.update()
+    assert isinstance(update, Vector)  # the kind's only form
+    return update
 
 
 def _magnitude_difference(pair: _Pair) -> float | None:
