@@ -294,9 +294,11 @@ def run_command(client: Any, line: str, folder: Path) -> None:
         {"kind": "resize", "options": {"energy": 0.8, "dtype": "bf16", "rank_for": {"*attn2*": 2}, "max_rank": 3}},
         {"kind": "merge", "options": {"rank": 3, "normalize": False}},
         {"kind": "merge", "options": {"method": "ties", "density": 0.5, "rank": 2}},
+        {"kind": "merge", "options": {"size": 1_500_000, "min_rank": 2, "metadata": "full"}},
+        {"kind": "merge", "options": {"energy": 0.8, "rank_for": {"*attn2*": 2}, "max_rank": 5}},
         {"kind": "convert", "options": {"to": "comfyui", "dtype": "fp32", "bake_scale": True}},
     ],
-    ids=["resize", "merge", "ties", "convert"],
+    ids=["resize", "merge", "ties", "merge to a size", "merge by rules", "convert"],
 )
 def test_the_equivalent_command_writes_the_same_bytes(
     client: TestClient, demo_library: Path, tmp_path: Path, request_: dict[str, Any]

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from . import wording
 from .exits import Exit
+from .facts import page
 from .memory import keep_freed_memory
 from .merge import parse_weighted
-from .output import emit_json, show, shown
+from .output import emit_json, show
 from .progress import bytes_bar
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from .shared_options import AsJson, BaseModel, DryRun, Force, Threads, output_option, require_output
 
 SCHEMA = "lora-analysis/bake/1"
 
@@ -27,28 +26,20 @@ def bake(
     adapters: Annotated[
         list[str], typer.Argument(metavar="ADAPTER[:WEIGHT]...", help="Files or folders.", show_default=False)
     ],
-    output: Annotated[
-        str | None,
-        typer.Option("--output", "-o", metavar="OUT", help="A file; a folder for shards.", show_default=False),
-    ] = None,
-    base_model: Annotated[
-        str | None, typer.Option(metavar="FAMILY", help="The base model, where not recognised.", show_default=False)
-    ] = None,
+    output: Annotated[str | None, output_option("A file; a folder for shards.")] = None,
+    base_model: BaseModel = None,
     drop: Annotated[
         bool, typer.Option("--drop", help="Leave out what has no weight there or is no delta, and list it.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what matches; write nothing.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing OUT.")] = False,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Tensors at once; one per core unless you say.", show_default=False)
-    ] = None,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+    force: Force = False,
+    threads: Threads = None,
 ) -> None:
     """Write a checkpoint with the deltas of adapters added to its weights; DoRA exactly."""
     from ..baking.api import bake as run
 
-    if output is None and not dry_run:
-        raise typer.BadParameter("name the output with -o OUT, or ask for --dry-run")
+    require_output(output, dry_run=dry_run)
     weighted = [parse_weighted(argument) for argument in adapters]
     keep_freed_memory()
     with bytes_bar(output or base, wanted=not dry_run) as progress:
@@ -60,30 +51,8 @@ def bake(
     if json:
         emit_json({"schema": SCHEMA, **document, "dry_run": dry_run})
     else:
-        show(_view(document))
+        show(page(_rows(document), document, document["skipped"]))
     raise typer.Exit(Exit.OK)
-
-
-def _view(document: dict[str, Any]) -> RenderableType:
-    from rich.console import Group
-    from rich.table import Table
-
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column()
-    for label, value in _rows(document):
-        table.add_row(label, shown(value))
-    parts: list[RenderableType] = [table]
-    by_reason: dict[str, list[str]] = {}
-    for one in document["skipped"]:
-        by_reason.setdefault(one["reason"], []).append(one["name"])
-    parts += [
-        shown(f"left out: {len(names):,}, e.g. {names[0]}: {reason}", "yellow", limit=300)
-        for reason, names in by_reason.items()
-    ]
-    if "output" in document:
-        parts.append(shown(f"written: {document['output']['path']}", "green", limit=300))
-    return Group(*parts)
 
 
 def _rows(document: dict[str, Any]) -> Iterator[tuple[str, str]]:

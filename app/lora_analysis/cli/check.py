@@ -13,6 +13,7 @@ from .inputs import resolve
 from .looking import Options, Outcome, look_at_all
 from .output import complain, emit, emit_json, show, shown
 from .progress import counted
+from .shared_options import AsJson
 
 SCHEMA = "lora-analysis/check/1"
 
@@ -53,7 +54,7 @@ def check(
     paths: Annotated[
         list[str], typer.Argument(metavar="FILE...", help="Files, folders, patterns.", show_default=False)
     ],
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    json: AsJson = False,
     scan: Annotated[bool, typer.Option("--scan", help="Read every value and look for NaN and infinity.")] = False,
     severity: Annotated[
         Severity, typer.Option(help="Count and show findings from this severity on.")

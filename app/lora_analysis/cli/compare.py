@@ -11,6 +11,7 @@ from .exits import Exit
 from .layers_bar import layers_bar
 from .memory import keep_freed_memory
 from .output import complain, emit, show, to_json
+from .shared_options import Force, Threads
 
 if TYPE_CHECKING:
     from ..comparing.values import Comparison
@@ -34,14 +35,12 @@ def compare(
         str | None,
         typer.Option("--output", "-o", metavar="OUT", help="A figure too: .png, .svg or .pdf.", show_default=False),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing OUT.")] = False,
+    force: Force = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document, every layer in it.")] = False,
     grids: Annotated[
         bool, typer.Option("--grids", help="With --json: overlap grids and principal angles of every layer too.")
     ] = False,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Layers at once; one per core unless you say.", show_default=False)
-    ] = None,
+    threads: Threads = None,
 ) -> None:
     """Compare adapters: cosines of their deltas, shared subspaces, interference, what differs and what came of what.
 

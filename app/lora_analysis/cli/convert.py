@@ -13,6 +13,7 @@ from .memory import keep_freed_memory
 from .output import emit_json, show
 from .progress import bytes_bar
 from .quantities import StoredType
+from .shared_options import AsJson, BaseModel, Component, DryRun, Force, Threads, output_option, require_output
 
 if TYPE_CHECKING:
     from ..converting.options import ConvertOptions
@@ -34,10 +35,7 @@ class Dialect(StrEnum):
 def convert(
     path: Annotated[str, typer.Argument(metavar="FILE", help="A file or an adapter folder.", show_default=False)],
     to: Annotated[Dialect, typer.Option(help="The dialect to write.", show_default=False)],
-    output: Annotated[
-        str | None,
-        typer.Option("--output", "-o", metavar="OUT", help="A file; for PEFT a folder.", show_default=False),
-    ] = None,
+    output: Annotated[str | None, output_option("A file; for PEFT a folder.")] = None,
     rank: Annotated[
         int | None,
         typer.Option(metavar="K", help="Rank of LoHa, LoKr, ... that become LoRA; else exact.", show_default=False),
@@ -50,28 +48,20 @@ def convert(
         bool, typer.Option("--bake-scale", help="Multiply scales into the factors; alpha becomes the rank.")
     ] = False,
     dtype: Annotated[StoredType, typer.Option(help="Type of the factors.")] = StoredType.KEEP,
-    component: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Write this one only: unet, text_encoder, ...", show_default=False),
-    ] = None,
-    base_model: Annotated[
-        str | None, typer.Option(metavar="FAMILY", help="The base model, where not recognised.", show_default=False)
-    ] = None,
+    component: Component = None,
+    base_model: BaseModel = None,
     drop: Annotated[
         bool, typer.Option("--drop", help="Leave out what the dialect cannot express, and list it.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; write nothing.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing OUT.")] = False,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Layers at once; one per core unless you say.", show_default=False)
-    ] = None,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+    force: Force = False,
+    threads: Threads = None,
 ) -> None:
     """Write an adapter for another program, and measure that its deltas are the same."""
     from ..converting.options import convert_options
 
-    if output is None and not dry_run:
-        raise typer.BadParameter("name the output with -o OUT, or ask for --dry-run")
+    require_output(output, dry_run=dry_run)
     options = convert_options(
         to=to.value, rank=rank, plain=plain, uniform_rank=uniform_rank, bake_scale=bake_scale, dtype=dtype.value,
         component=component, family=base_model, drop=drop,

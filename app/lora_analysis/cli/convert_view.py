@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from . import wording
-from .output import shown
+from .facts import page
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,30 +28,8 @@ _WORDS = {
 
 def convert_view(result: ConvertPlan | ConvertReport) -> RenderableType:
     """The whole page, of a plan or of what was done."""
-    from rich.console import Group
-    from rich.table import Table
-
     document = result.to_dict()
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column()
-    for label, value in _rows(document):
-        table.add_row(label, shown(value))
-    parts: list[RenderableType] = [table]
-    parts += [shown(note, "yellow", limit=300) for note in document["notes"]]
-    parts += [shown(line, "yellow", limit=300) for line in _left_out(document["missing"])]
-    if "output" in document:
-        parts.append(shown(f"written: {document['output']['path']}", "green", limit=300))
-    return Group(*parts)
-
-
-def _left_out(missing: list[dict[str, str]]) -> Iterator[str]:
-    """One line per reason; ``--json`` lists every name."""
-    by_reason: dict[str, list[str]] = {}
-    for one in missing:
-        by_reason.setdefault(one["reason"], []).append(one["name"])
-    for reason, names in by_reason.items():
-        yield f"left out: {len(names):,}, e.g. {names[0]}: {reason}"
+    return page(_rows(document), document, document["missing"])
 
 
 def _rows(document: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from .exits import Exit
 from .output import emit_json, show, shown
+from .shared_options import AsJson
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,7 +19,7 @@ SCHEMA = "lora-analysis/doctor/1"
 
 
 def doctor(
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Show versions, optional parts with the line that installs each, BLAS, cores and the temporary folder.
 

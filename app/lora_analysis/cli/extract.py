@@ -10,10 +10,24 @@ import typer
 from . import wording
 from .convert import Dialect
 from .exits import Exit
+from .facts import page
 from .memory import keep_freed_memory
-from .output import emit_json, show, shown
+from .output import emit_json, show
 from .progress import bytes_bar
 from .quantities import bytes_of
+from .shared_options import (
+    AsJson,
+    BaseModel,
+    Component,
+    DryRun,
+    Energy,
+    Force,
+    Size,
+    Threads,
+    WholeError,
+    output_option,
+    require_output,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -24,44 +38,28 @@ SCHEMA = "lora-analysis/extract/1"
 def extract(
     tuned: Annotated[str, typer.Argument(metavar="TUNED", help="The changed checkpoint.", show_default=False)],
     base: Annotated[str, typer.Argument(metavar="BASE", help="What it was made from.", show_default=False)],
-    output: Annotated[
-        str | None,
-        typer.Option("--output", "-o", metavar="OUT", help="A file; for PEFT a folder.", show_default=False),
-    ] = None,
+    output: Annotated[str | None, output_option("A file; for PEFT a folder.")] = None,
     to: Annotated[Dialect, typer.Option(help="The dialect to write.")] = Dialect.KOHYA,
     rank: Annotated[int | None, typer.Option(metavar="K", help="This rank.", show_default=False)] = None,
-    energy: Annotated[
-        float | None, typer.Option(metavar="E", help="Keep this fraction of Σσ² per layer.", show_default=False)
-    ] = None,
-    error: Annotated[
-        float | None, typer.Option(metavar="E", help="Relative error of the whole, 0 to 1.", show_default=False)
-    ] = None,
-    size: Annotated[
-        str | None, typer.Option(metavar="BYTES", help="Fit the file into this: 50MB, 48MiB.", show_default=False)
-    ] = None,
+    energy: Energy = None,
+    error: WholeError = None,
+    size: Size = None,
     max_rank: Annotated[int, typer.Option(metavar="K", help="No layer gets more.")] = 256,
     dtype: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp16",
     full_norms: Annotated[bool, typer.Option("--full-norms", help="Also norms and biases, whole.")] = False,
     seed: Annotated[int, typer.Option(help="Of the random range finder.")] = 0,
     power: Annotated[int, typer.Option(help="Power iterations of the range finder.")] = 3,
-    component: Annotated[
-        str | None, typer.Option(metavar="NAME", help="This one only: unet, text_encoder, ...", show_default=False)
-    ] = None,
-    base_model: Annotated[
-        str | None, typer.Option(metavar="FAMILY", help="The base model, where not recognised.", show_default=False)
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what is compared; write nothing.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing OUT.")] = False,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Layers at once; one per core unless you say.", show_default=False)
-    ] = None,
+    component: Component = None,
+    base_model: BaseModel = None,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+    force: Force = False,
+    threads: Threads = None,
 ) -> None:
     """Write the adapter that turns BASE into TUNED: truncated SVDs, with the error measured."""
     from ..extracting.api import extract as run
 
-    if output is None and not dry_run:
-        raise typer.BadParameter("name the output with -o OUT, or ask for --dry-run")
+    require_output(output, dry_run=dry_run)
     keep_freed_memory()
     with bytes_bar(output or tuned, wanted=not dry_run) as progress:
         report = run(
@@ -79,25 +77,8 @@ def extract(
 
 
 def _view(document: dict[str, Any]) -> RenderableType:
-    from rich.console import Group
-    from rich.table import Table
-
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column()
-    for label, value in _planned(document) if "size_least" in document else _done(document):
-        table.add_row(label, shown(value))
-    parts: list[RenderableType] = [table, *(shown(note, "yellow", limit=300) for note in document.get("notes", ()))]
-    by_reason: dict[str, list[str]] = {}
-    for one in document["skipped"]:
-        by_reason.setdefault(one["reason"].partition(":")[0], []).append(one["name"])
-    parts += [
-        shown(f"left out: {len(names):,}, e.g. {names[0]}: {reason}", "yellow", limit=300)
-        for reason, names in by_reason.items()
-    ]
-    if "output" in document:
-        parts.append(shown(f"written: {document['output']['path']}", "green", limit=300))
-    return Group(*parts)
+    rows = _planned(document) if "size_least" in document else _done(document)
+    return page(rows, document, document["skipped"], reason_of=lambda reason: reason.partition(":")[0])
 
 
 def _spread(document: dict[str, Any], key: str) -> str:

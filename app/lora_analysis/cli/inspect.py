@@ -13,13 +13,14 @@ from .looking import Options, Outcome, look
 from .many import SCHEMA, Format, print_json, print_table
 from .output import complain, emit, emit_json, show
 from .progress import bytes_bar
+from .shared_options import AsJson
 
 
 def inspect(
     paths: Annotated[
         list[str], typer.Argument(metavar="FILE...", help="Files, folders, patterns.", show_default=False)
     ],
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    json: AsJson = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON document per line and adapter.")] = False,
     format: Annotated[  # noqa: A002  # the option's name
         Format | None, typer.Option(help="text for one adapter, table for many, unless you say.", show_default=False)

@@ -18,6 +18,32 @@ from .memory import keep_freed_memory
 from .output import emit_json, show
 from .progress import bytes_bar
 from .quantities import StoredType, bytes_of
+from .shared_options import (
+    Absolute,
+    AsJson,
+    ConvRank,
+    DryRun,
+    Energy,
+    Force,
+    Knee,
+    LayerError,
+    MaxRank,
+    MinRank,
+    Norm,
+    Params,
+    RankFor,
+    Ratio,
+    Size,
+    Sum,
+    SvCumulative,
+    SvFro,
+    SvRatio,
+    Threads,
+    WholeError,
+    output_option,
+    ranks_by_pattern,
+    require_output,
+)
 
 if TYPE_CHECKING:
     from ..merging.options import MergeOptions
@@ -49,19 +75,25 @@ def merge(
         list[str] | None,
         typer.Argument(metavar="PATH[:WEIGHT]...", help="Files or adapter folders.", show_default=False),
     ] = None,
-    output: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="OUT", help="What to write.", show_default=False)
-    ] = None,
+    output: Annotated[str | None, output_option("What to write.")] = None,
     rank: Annotated[int | None, typer.Option(help="Truncate to this rank.", show_default=False)] = None,
-    energy: Annotated[
-        float | None, typer.Option(help="Keep this fraction of every layer's energy.", show_default=False)
-    ] = None,
-    size: Annotated[
-        str | None, typer.Option(metavar="BYTES", help="Fit the file into this: 50MB, 48MiB.", show_default=False)
-    ] = None,
-    error: Annotated[
-        float | None, typer.Option(help="Relative error of the whole, 0 to 1.", show_default=False)
-    ] = None,
+    energy: Energy = None,
+    norm: Norm = None,
+    sum_: Sum = None,
+    ratio: Ratio = None,
+    absolute: Absolute = None,
+    layer_error: LayerError = None,
+    knee: Knee = False,
+    size: Size = None,
+    params: Params = None,
+    error: WholeError = None,
+    sv_ratio: SvRatio = None,
+    sv_fro: SvFro = None,
+    sv_cumulative: SvCumulative = None,
+    conv_rank: ConvRank = None,
+    rank_for: RankFor = None,
+    min_rank: MinRank = None,
+    max_rank: MaxRank = None,
     method: Annotated[str, typer.Option(help="How deltas are merged; see --list-methods.")] = "weighted_sum",
     list_methods: Annotated[bool, typer.Option("--list-methods", help="Name every method and stop.")] = False,
     density: Annotated[float | None, typer.Option(help="Fraction of entries kept.", show_default=False)] = None,
@@ -121,17 +153,15 @@ def merge(
     drop_unsupported: Annotated[
         bool, typer.Option("--drop-unsupported", help="Leave out what has no sum, and say so.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; write nothing.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing OUT.")] = False,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Layers at once; one per core unless you say.", show_default=False)
-    ] = None,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+    force: Force = False,
+    threads: Threads = None,
 ) -> None:
     """Merge adapters: every layer becomes the weighted sum of its deltas, or what --method makes of them.
 
-    A weight is 1 unless you say. Exact unless one of --rank, --energy, --size and --error asks for less; then the
-    best approximation.
+    A weight is 1 unless you say. Exact unless --rank, --size, --error or another rule of lora resize asks for less;
+    then the best approximation.
     """
     from ..merging.options import MergeOptions, merge_options
 
@@ -139,13 +169,26 @@ def merge(
         _list_methods(json)
     if not adapters and from_ is None:
         raise typer.BadParameter("name the adapters to merge")
-    if output is None and not dry_run:
-        raise typer.BadParameter("name the output with -o OUT, or ask for --dry-run")
+    require_output(output, dry_run=dry_run)
     options = merge_options(
         rank=rank,
         energy=energy,
+        norm=norm,
+        sum=sum_,
+        ratio=ratio,
+        absolute=absolute,
+        layer_error=layer_error,
+        knee=knee or None,
         size=None if size is None else bytes_of(size),
+        parameters=params,
         error=error,
+        sv_ratio=sv_ratio,
+        sv_fro=sv_fro,
+        sv_cumulative=sv_cumulative,
+        conv_rank=conv_rank,
+        rank_for=ranks_by_pattern(rank_for or ()) or None,
+        min_rank=min_rank,
+        max_rank=max_rank,
         normalize=normalize,
         dtype=dtype.value,
         metadata=metadata.value,

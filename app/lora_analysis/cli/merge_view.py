@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from . import wording
+from .facts import fact_table
 from .output import shown
 
 if TYPE_CHECKING:
@@ -80,11 +81,6 @@ def _inputs_table(inputs: list[dict[str, Any]]) -> Table:
 
 def _facts(document: dict[str, Any]) -> Table:
     """Labels and values in two columns."""
-    from rich.table import Table
-
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column()
     ranks = document["rank_distribution"]
     rows = [
         ("method", document["method"]),
@@ -95,9 +91,7 @@ def _facts(document: dict[str, Any]) -> Table:
     ]
     if document["interference"] is not None:
         rows.insert(2, ("agreement", _agreement(document["interference"])))
-    for label, value in rows:
-        table.add_row(label, shown(value))
-    return table
+    return fact_table(rows)
 
 
 def _agreement(found: dict[str, Any]) -> str:

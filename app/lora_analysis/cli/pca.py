@@ -13,6 +13,7 @@ from .exits import Exit
 from .layers_bar import layers_bar
 from .memory import keep_freed_memory
 from .output import complain, emit, show, to_json
+from .shared_options import AsJson, Force, Threads
 
 SCHEMA = "lora-analysis/pca/1"
 TABLE_ROWS = 40
@@ -48,14 +49,12 @@ def pca(
         Target.FACTORS
     ),
     top: Annotated[int, typer.Option(min=0, help="Matrices to list, 0 for all.")] = TABLE_ROWS,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    json: AsJson = False,
     arrays: Annotated[
         bool, typer.Option("--arrays", help="Components and transformed data too, in JSON or OUT.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing OUT.")] = False,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Layers at once; one per core unless you say.", show_default=False)
-    ] = None,
+    force: Force = False,
+    threads: Threads = None,
 ) -> None:
     """Show the principal components of every factor matrix: how much of its variance each explains.
 

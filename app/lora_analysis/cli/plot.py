@@ -10,6 +10,7 @@ import typer
 from .layers_bar import layers_bar
 from .memory import keep_freed_memory
 from .output import complain
+from .shared_options import Force, Threads
 
 
 class Kind(StrEnum):
@@ -50,10 +51,8 @@ def plot(
     absolute: Annotated[
         bool, typer.Option("--absolute", help="layers: colours in weight units, not relative to each layer.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing OUT.")] = False,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Layers at once; one per core unless you say.", show_default=False)
-    ] = None,
+    force: Force = False,
+    threads: Threads = None,
 ) -> None:
     """Draw an adapter: where it acts, how large it is, what ranks it needs; or several beside each other.
 

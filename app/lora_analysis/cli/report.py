@@ -10,15 +10,14 @@ import typer
 from .layers_bar import layers_bar
 from .memory import keep_freed_memory
 from .output import complain
+from .shared_options import Force, Threads
 
 
 def report(
     path: Annotated[str, typer.Argument(metavar="FILE", help="One file or adapter folder.", show_default=False)],
     output: Annotated[str, typer.Option("--output", "-o", metavar="OUT", help="Ends in .html.", show_default=False)],
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing OUT.")] = False,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Layers at once; one per core unless you say.", show_default=False)
-    ] = None,
+    force: Force = False,
+    threads: Threads = None,
 ) -> None:
     """Write a page to attach to a model: metadata, findings, figures, spectra, and the rank it seems to need.
 

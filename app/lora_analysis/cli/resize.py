@@ -21,6 +21,32 @@ from .memory import keep_freed_memory
 from .output import complain, emit, emit_json, show, shown
 from .progress import bytes_bar
 from .quantities import StoredType, bytes_of
+from .shared_options import (
+    Absolute,
+    AsJson,
+    ConvRank,
+    DryRun,
+    Energy,
+    Force,
+    Knee,
+    LayerError,
+    MaxRank,
+    MinRank,
+    Norm,
+    Params,
+    RankFor,
+    Ratio,
+    Size,
+    Sum,
+    SvCumulative,
+    SvFro,
+    SvRatio,
+    Threads,
+    WholeError,
+    output_option,
+    ranks_by_pattern,
+    require_output,
+)
 
 if TYPE_CHECKING:
     from ..resizing.options import ResizeOptions
@@ -71,39 +97,18 @@ def resize(
     paths: Annotated[
         list[str], typer.Argument(metavar="FILE...", help="Files, adapter folders, patterns.", show_default=False)
     ],
-    output: Annotated[
-        str | None,
-        typer.Option("--output", "-o", metavar="OUT", help="A file; a folder for many.", show_default=False),
-    ] = None,
+    output: Annotated[str | None, output_option("A file; a folder for many.")] = None,
     rank: Annotated[float | None, typer.Option(metavar="K", help="This rank.", show_default=False)] = None,
-    energy: Annotated[
-        float | None, typer.Option(metavar="E", help="Keep this fraction of Σσ² per layer.", show_default=False)
-    ] = None,
-    norm: Annotated[
-        float | None, typer.Option(metavar="E", help="Keep this fraction of √Σσ² per layer.", show_default=False)
-    ] = None,
-    sum_: Annotated[
-        float | None, typer.Option("--sum", metavar="E", help="Keep this fraction of Σσ.", show_default=False)
-    ] = None,
-    ratio: Annotated[
-        float | None, typer.Option(metavar="P", help="Keep what is above σ₁ / P.", show_default=False)
-    ] = None,
-    absolute: Annotated[
-        float | None, typer.Option(metavar="S", help="Keep σ of at least S.", show_default=False)
-    ] = None,
-    layer_error: Annotated[
-        float | None, typer.Option(metavar="E", help="Relative error of each layer.", show_default=False)
-    ] = None,
-    knee: Annotated[bool, typer.Option("--knee", help="Up to the knee of each spectrum.")] = False,
-    size: Annotated[
-        str | None, typer.Option(metavar="BYTES", help="Fit the file into this: 50MB, 48MiB.", show_default=False)
-    ] = None,
-    params: Annotated[
-        float | None, typer.Option(metavar="N", help="Fit into this many values: 5e6.", show_default=False)
-    ] = None,
-    error: Annotated[
-        float | None, typer.Option(metavar="E", help="Relative error of the whole, 0 to 1.", show_default=False)
-    ] = None,
+    energy: Energy = None,
+    norm: Norm = None,
+    sum_: Sum = None,
+    ratio: Ratio = None,
+    absolute: Absolute = None,
+    layer_error: LayerError = None,
+    knee: Knee = False,
+    size: Size = None,
+    params: Params = None,
+    error: WholeError = None,
     recipe: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Scores: fro_lora=1,thr=-1.2", show_default=False)
     ] = None,
@@ -111,28 +116,13 @@ def resize(
         str | None,
         typer.Option(metavar="CHECKPOINT", help="For a recipe's spn_ckpt and fro_ckpt.", show_default=False),
     ] = None,
-    sv_ratio: Annotated[
-        float | None, typer.Option(metavar="P", help="As sd-scripts: one more than --ratio.", show_default=False)
-    ] = None,
-    sv_fro: Annotated[
-        float | None, typer.Option(metavar="E", help="As sd-scripts: one more than --norm.", show_default=False)
-    ] = None,
-    sv_cumulative: Annotated[
-        float | None, typer.Option(metavar="E", help="As sd-scripts: one more than --sum.", show_default=False)
-    ] = None,
-    conv_rank: Annotated[
-        float | None, typer.Option(metavar="K", help="Rank of k×k convolutions.", show_default=False)
-    ] = None,
-    rank_for: Annotated[
-        list[str] | None,
-        typer.Option(metavar="GLOB=K", help="Rank of layers whose name matches; repeatable.", show_default=False),
-    ] = None,
-    min_rank: Annotated[
-        float | None, typer.Option(metavar="K", help="No rule goes below this.", show_default=False)
-    ] = None,
-    max_rank: Annotated[
-        float | None, typer.Option(metavar="K", help="No rule goes above this.", show_default=False)
-    ] = None,
+    sv_ratio: SvRatio = None,
+    sv_fro: SvFro = None,
+    sv_cumulative: SvCumulative = None,
+    conv_rank: ConvRank = None,
+    rank_for: RankFor = None,
+    min_rank: MinRank = None,
+    max_rank: MaxRank = None,
     method: Annotated[
         Method, typer.Option(help="svd: the closest delta; pad_truncate: cut factors as they stand.")
     ] = Method.SVD,
@@ -143,26 +133,23 @@ def resize(
     keep_structure: Annotated[
         bool, typer.Option("--keep-structure", help="Leave LoHa, LoKr, Tucker and differences as they are.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; write nothing.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing OUT.")] = False,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Layers at once; one per core unless you say.", show_default=False)
-    ] = None,
+    dry_run: DryRun = False,
+    json: AsJson = False,
+    force: Force = False,
+    threads: Threads = None,
 ) -> None:
     """Change ranks: the closest delta of the ranks you ask for, in a new file.
 
     Exit code 1: nothing was written. 4: so it is for some of many files.
     """
-    if output is None and not dry_run:
-        raise typer.BadParameter("name the output with -o OUT, or ask for --dry-run")
+    require_output(output, dry_run=dry_run)
     inputs = resolve(paths)
     with _digest_ahead(inputs, wanted=not dry_run) as ahead:
         options = _options(
             rank=rank, energy=energy, norm=norm, sum=sum_, ratio=ratio, absolute=absolute, layer_error=layer_error,
             knee=knee, sv_ratio=sv_ratio, sv_fro=sv_fro, sv_cumulative=sv_cumulative, parameters=params, error=error,
             size=None if size is None else bytes_of(size), recipe=recipe, base=base,
-            conv_rank=conv_rank, rank_for=_table(rank_for or ()), min_rank=min_rank, max_rank=max_rank,
+            conv_rank=conv_rank, rank_for=ranks_by_pattern(rank_for or ()), min_rank=min_rank, max_rank=max_rank,
             method=method.value, dtype=dtype.value, alpha=alpha.value, keep_structure=keep_structure,
         )  # fmt: skip
         job = Job(options, dry_run, force, threads, ahead)
@@ -181,15 +168,6 @@ def _options(**asked: Any) -> ResizeOptions:
     from ..resizing.request import options_of
 
     return options_of(**asked)
-
-
-def _table(rows: Sequence[str]) -> dict[str, str]:
-    """``GLOB=K`` as pattern and rank; ranks are checked with all others. Raises: OptionError."""
-    pairs = [row.rpartition("=") for row in rows]
-    for row, (pattern, _, rank) in zip(rows, pairs, strict=True):
-        if not pattern or not rank:
-            raise OptionError(f"{row!r} is no GLOB=K: a pattern of layer names and their rank")
-    return {pattern: rank for pattern, _, rank in pairs}
 
 
 # -- inputs and outputs ------------------------------------------------------------------------------

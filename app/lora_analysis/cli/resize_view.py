@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from . import wording
+from .facts import fact_table
 from .output import shown
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def resize_view(result: ResizePlan | ResizeReport, *, with_worst: bool = True) -
     from ..resizing.plan import ResizePlan
 
     plan, report = (result, None) if isinstance(result, ResizePlan) else (result.plan, result)
-    parts: list[RenderableType] = [_facts(plan, report)]
+    parts: list[RenderableType] = [fact_table(_rows(plan, report))]
     worst = _worst(report.layers.values() if report is not None else plan.layers.values())
     if worst and with_worst:
         parts += ["", _layer_table(worst)]
@@ -38,18 +39,6 @@ def resize_view(result: ResizePlan | ResizeReport, *, with_worst: bool = True) -
     if report is not None:
         parts.append(shown(f"written: {report.written.path}", "green", limit=300))
     return Group(*parts)
-
-
-def _facts(plan: ResizePlan, report: ResizeReport | None) -> Table:
-    """Labels and values in two columns."""
-    from rich.table import Table
-
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column()
-    for label, value in _rows(plan, report):
-        table.add_row(label, shown(value))
-    return table
 
 
 def _rows(plan: ResizePlan, report: ResizeReport | None) -> Iterator[tuple[str, str]]:

@@ -14,6 +14,7 @@ from .exits import Exit
 from .layers_bar import layers_bar
 from .memory import keep_freed_memory
 from .output import complain, emit, show, to_json
+from .shared_options import Force, Threads
 
 if TYPE_CHECKING:
     from ..spectra.recommendation import Recommendation
@@ -67,10 +68,8 @@ def spectrum(
         str | None,
         typer.Option("--npz", metavar="OUT", help="Write measures and singular values for numpy.", show_default=False),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing OUT.")] = False,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Layers at once; one per core unless you say.", show_default=False)
-    ] = None,
+    force: Force = False,
+    threads: Threads = None,
 ) -> None:
     """Show the singular values of every layer's delta: norms, effective ranks, how much each rank keeps.
 

@@ -139,7 +139,7 @@ def merge_options(
     """
     asked = {"lambda" if key == "lambda_" else key: value for key, value in others.items() if value is not None}
     parameters = {key: value for key, value in asked.items() if key in PARAMETERS}
-    ranks = {key: value for key, value in asked.items() if key not in PARAMETERS}
+    ranks = {key: value for key, value in asked.items() if key not in PARAMETERS and value is not False}
     unknown = [key for key in ranks if key not in _RANK_WORDS]
     if unknown:
         known = ", ".join((*_OWN, *PARAMETERS, *_RANK_WORDS))
@@ -153,8 +153,23 @@ def merge_options(
         method=method,
         parameters=parameters,
         metadata=metadata,
-        words=ranks,
+        words=_canonical(ranks),
     )
+
+
+def _canonical(ranks: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers that mean the same are written the same, whoever asks: recipes are compared byte by byte.
+
+    They were checked before; ``rank_for`` may hold texts.
+    """
+    found = {key: _shortest(value) for key, value in ranks.items() if key != "rank_for"}
+    if "rank_for" in ranks:
+        found["rank_for"] = {str(pattern): _shortest(float(rank)) for pattern, rank in ranks["rank_for"].items()}
+    return found
+
+
+def _shortest(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def effective_weights(weights: Sequence[float], *, normalize: bool) -> tuple[float, ...]:

@@ -20,14 +20,7 @@ _SWITCHES = {
     "drop_unsupported": "--drop-unsupported", "pico": "--pico", "plain": "--plain", "bake_scale": "--bake-scale",
     "drop": "--drop", "svc": "--svc",
 }  # fmt: skip
-_NAMED = ("method", "dtype", "alpha")
-_OF_A_MERGE = frozenset(
-    (
-        *("rank", "energy", "size", "error", "method", "density", "epsilon", "threshold", "seed", "lambda", "alpha"),
-        *("beta", "common", "core_rule", "pico", "svc", "svc_floor", "normalize", "dtype", "allow_disjoint"),
-        "drop_unsupported",
-    )
-)
+_NAMED = ("method", "dtype", "alpha", "metadata")
 _UNSAID = (
     ("method", "svd"),
     ("method", "weighted_sum"),
@@ -42,10 +35,7 @@ def command_of(kind: str, params: Mapping[str, Any], name_of: Callable[[str], st
     if kind == "resize":
         words = [name_of(params["adapter"]), *_options(params["options"])]
     elif kind == "merge":
-        said = {name for name, value in params["options"].items() if (name, value) not in _UNSAID}
-        if not said <= _OF_A_MERGE:
-            return None  # the command has no word for it
-        words = [f"{name_of(one['adapter'])}:{one['weight']:.15g}" for one in params["inputs"]]
+        words = [f"{name_of(one['adapter'])}:{_text(one['weight'])}" for one in params["inputs"]]
         for number, one in enumerate(params["inputs"], start=1):
             if "layer_weights" in one:
                 words += ["--layer-weights", f"{number}:{one['layer_weights']}"]
@@ -63,16 +53,24 @@ def _options(options: Mapping[str, Any]) -> list[str]:
     words: list[str] = []
     for name, value in options.items():
         if name in _FLAGS:
-            words += [_FLAGS[name], f"{value:.15g}" if isinstance(value, float) else str(value)]
+            words += [_FLAGS[name], _text(value)]
         elif name == "size":
-            words += ["--size", f"{value:.0f}"]
+            words += ["--size", str(int(value))]
         elif name == "rank_for":
             for pattern, rank in value.items():
                 words += ["--rank-for", f"{pattern}={rank}"]
         elif name in _SWITCHES and value:
             words.append(_SWITCHES[name])
         elif name in _NAMED and (name, value) not in _UNSAID:
-            words += [f"--{name}", f"{value:.15g}" if isinstance(value, float) else str(value)]
+            words += [f"--{name}", _text(value)]
         elif name == "normalize":
             words.append("--normalize" if value else "--no-normalize")
     return words
+
+
+def _text(value: Any) -> str:
+    """A number so that it is read back as the same one."""
+    if not isinstance(value, float):
+        return str(value)
+    short = f"{value:.15g}"
+    return short if float(short) == value else repr(value)
