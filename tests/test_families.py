@@ -656,6 +656,15 @@ def test_conclusive_names_win_over_the_header_and_both_are_shown() -> None:
     assert "'flux1' disagrees" in found.evidence
 
 
+def test_without_a_header_a_kohya_file_without_modulation_may_be_flux_all_the_same() -> None:
+    found = infer_base_model(spelled(flux(with_modulation=False), "kohya"), {})
+    assert answer(found) == ("chroma", None, None, False)
+    assert "chroma or flux1" in found.evidence
+    stated = infer_base_model(spelled(flux(with_modulation=False), "kohya"), version("chroma"))
+    assert answer(stated) == ("chroma", "chroma", "chroma", False)
+    assert "ambiguous" not in stated.evidence
+
+
 def test_kontext_explains_a_kohya_file_without_modulation() -> None:
     found = infer_base_model(spelled(flux(with_modulation=False), "kohya"), version("flux_kontext"))
     assert answer(found) == ("flux1", None, "flux1", False)

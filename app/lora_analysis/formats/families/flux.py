@@ -65,9 +65,10 @@ def _flux1_or_chroma(structure: Structure) -> Verdict:
         return Verdict("flux1", "double_blocks with modulation", variant)
     if "kohya" in structure.towers and structure.has_all(*_WHOLE_BLOCKS):
         # sd-scripts trains every linear layer of a block, so a FLUX.1 file of its making has modulation keys.
-        # musubi-tuner's FLUX.1 Kontext trainer uses the same names and leaves modulation out.
+        # musubi-tuner's FLUX.1 Kontext trainer uses the same names and leaves modulation out. A header that names plain
+        # FLUX.1 is believed less: Chroma files are known to carry it.
         evidence = "kohya names for whole double_blocks without modulation"
-        return Verdict("chroma", evidence, overruled_by=("flux1/kontext",))
+        return Verdict("chroma", evidence, overruled_by=("flux1/kontext",), alike=("flux1",))
     # ComfyUI spells HunyuanVideo's blocks like this too; its number of blocks was asked for before.
     return Verdict("flux1", "double_blocks without modulation keys", variant, rivals=("chroma", "hunyuan-video"))
 

@@ -21,6 +21,7 @@ class Verdict:
     variant: str | None = None
     rivals: tuple[str, ...] = ()  # families this source cannot tell from ``family``, likeliest first
     overruled_by: tuple[str, ...] = ()  # "family/variant" of a header that explains an exception
+    alike: tuple[str, ...] = ()  # families that look the same in the exception, where no header says which it is
 
     @property
     def label(self) -> str:
@@ -51,7 +52,8 @@ def combine(by_keys: Verdict | None, by_header: Verdict | None) -> BaseModel:
     if by_keys is None or by_keys.family == UNKNOWN:
         return _header_alone(by_keys, by_header)
     if by_header is None:
-        return _answer(by_keys, from_keys=None if by_keys.rivals else by_keys.family, from_header=None)
+        is_sure = not (by_keys.rivals or by_keys.alike)
+        return _answer(by_keys, from_keys=by_keys.family if is_sure else None, from_header=None)
     if by_header.family == by_keys.family or by_keys.family in by_header.rivals:
         return _agreement(by_keys, by_header)
     if _leaves_open(by_keys, by_header):
@@ -85,11 +87,13 @@ def _leaves_open(by_keys: Verdict, by_header: Verdict) -> bool:
 
 
 def _answer(verdict: Verdict, *, from_keys: str | None, from_header: str | None) -> BaseModel:
-    return BaseModel(verdict.family, from_keys, from_header, _ambiguity(verdict), verdict.variant)
+    evidence = _ambiguity(verdict, verdict.rivals or verdict.alike)
+    return BaseModel(verdict.family, from_keys, from_header, evidence, verdict.variant)
 
 
-def _ambiguity(verdict: Verdict) -> str:
-    """The evidence, with the families that would look the same."""
-    if not verdict.rivals:
+def _ambiguity(verdict: Verdict, others: tuple[str, ...] | None = None) -> str:
+    """The evidence, with the families that would look the same: the rivals, unless others are named."""
+    rivals = verdict.rivals if others is None else others
+    if not rivals:
         return verdict.evidence
-    return f"{verdict.evidence} (ambiguous: {' or '.join((verdict.family, *verdict.rivals))})"
+    return f"{verdict.evidence} (ambiguous: {' or '.join((verdict.family, *rivals))})"
