@@ -186,7 +186,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(300 + 30 * KILLS)
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="the test finds workers in /proc")
 def test_a_killed_server_loses_no_job_and_leaves_no_worker(tmp_path: Path, demo_library: Path) -> None:
     state, chance = tmp_path / "state", random.Random(6)
