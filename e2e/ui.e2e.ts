@@ -290,6 +290,30 @@ describe.skipIf(reason)("the web UI on a real server", () => {
     expect(statSync(join(server.folder, "out", "both.safetensors")).size).toBeGreaterThan(100_000);
   });
 
+  it("a conversion: what is lost is agreed to, and the difference is measured", async () => {
+    const page = await go(`/convert?id=${await idOf(session.page, "sdxl-character-kohya")}&to=peft`);
+    await page.getByTestId("convert-layers").waitFor({ timeout: 40_000 });
+    // A PEFT folder holds one component, and this adapter has two.
+    await page.getByText("20 parts cannot be written so").waitFor();
+    const write = page.getByRole("button", { name: /^Write \d/ });
+    expect(await write.isEnabled()).toBe(false);
+    await page.getByText(/lora convert .*--to peft .*--drop/).waitFor();
+    await page.getByRole("combobox", { name: "To", exact: true }).click();
+    await page.getByRole("option", { name: /^ComfyUI/ }).click();
+    await page.waitForURL(/to=comfyui/);
+    await page.getByText("everything can be written").waitFor({ timeout: 40_000 });
+    await page.getByText(/lora convert .*--to comfyui/).waitFor();
+    expect(await page.getByText(/--drop/).count()).toBe(0);
+    await page.getByLabel("Output name").fill("for-comfyui.safetensors");
+    await write.click();
+    await page.getByTestId("verification").waitFor({ timeout: 50_000 });
+    const measured = Number.parseFloat(
+      ((await page.getByTestId("measured-error").textContent()) ?? "").replace("%", ""),
+    );
+    expect(measured).toBe(0);
+    expect(statSync(join(server.folder, "out", "for-comfyui.safetensors")).size).toBeGreaterThan(100_000);
+  });
+
   it("a job survives a reload, and one that is cancelled stops", async () => {
     const id = await idOf(session.page, "many-layers");
     let page = await go(`/resize?id=${id}&value=8`);
@@ -462,6 +486,7 @@ describe.skipIf(reason)("the web UI on a real server", () => {
       ["pca", ({ a }) => `/spectrum?id=${a}&tab=pca`, "Map of layers"],
       ["resize", ({ a }) => `/resize?id=${a}&value=3`, "layers change"],
       ["merge", ({ a, b }) => `/merge?ids=${a}&ids=${b}&weights=0.8&weights=0.5`, "Agreement by block"],
+      ["convert", ({ a }) => `/convert?id=${a}&to=peft`, "Leave out what cannot be written"],
       ["compare", ({ a, b, c }) => `/compare?ids=${a}&ids=${b}&ids=${c}`, "Subspace overlap"],
       ["jobs", () => "/jobs", "Kind"],
       ["nothing chosen", () => "/resize", "Which adapter gets smaller?"],

@@ -445,6 +445,7 @@ def test_a_conversion_is_planned_and_written(client: TestClient, demo_library: P
     assert plan["command"].startswith("lora convert ")
     job = finished(client, ok(client.post("/api/v1/jobs", json={"kind": "convert", **asked}), 202)["id"])
     assert job["state"] == "succeeded", job
+    assert job["summary"]["relative_error"] < 1e-6  # measured on the written file; joined exactly
     row = ok(client.get(f"/api/v1/adapters/{job['outputs'][0]}"))
     assert (row["name"], row["dialect"], row["size_bytes"]) == (plan["output"], "kohya", plan["size_after"])
 

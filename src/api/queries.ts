@@ -146,6 +146,25 @@ export const mergePlan = (inputs: Schemas["MergeInput"][], options: Schemas["Mer
     ...FOREVER,
   });
 
+/** With everything left out that the dialect cannot say: the plan then lists it. */
+export const convertPlan = (adapter: string, options: Schemas["ConvertOptions"]) =>
+  queryOptions({
+    queryKey: ["plan-convert", adapter, options],
+    queryFn: ({ signal }) =>
+      answered(
+        (wait) =>
+          api.POST("/api/v1/plans/convert", {
+            params: { query: { wait } },
+            body: { adapter, options: { ...options, drop: true } },
+            signal,
+          }),
+        signal,
+      ) as Promise<Schemas["ConvertPlan"]>,
+    placeholderData: keepPreviousData,
+    retry: false,
+    ...FOREVER,
+  });
+
 export const comparison = (adapters: string[], enabled: boolean) =>
   queryOptions({
     queryKey: ["comparison", adapters],

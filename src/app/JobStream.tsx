@@ -6,6 +6,7 @@ import { api, EVENTS, fileAddress, type Job, type Schemas, take } from "../api/c
 import { ApiError } from "../api/errors";
 import { jobs as jobsQuery } from "../api/queries";
 import { bytes, percent } from "../lib/format";
+import { isOneFile } from "../lib/output";
 import { failed, succeeded } from "./notices";
 
 const FINISHED = new Set(["succeeded", "failed", "cancelled", "interrupted"]);
@@ -152,9 +153,11 @@ function WriteActions({ job, client, navigate }: { job: Job; client: QueryClient
       >
         Open
       </Button>
-      <Button size="compact-xs" variant="default" component="a" href={fileAddress(made)} download>
-        Download
-      </Button>
+      {isOneFile(job) && (
+        <Button size="compact-xs" variant="default" component="a" href={fileAddress(made)} download>
+          Download
+        </Button>
+      )}
       {input && (
         <Button
           size="compact-xs"

@@ -23,6 +23,7 @@ import {
   IconMoon,
   IconSearch,
   IconSun,
+  IconTransform,
   IconUpload,
 } from "@tabler/icons-react";
 import { useQuery } from "@tanstack/react-query";
@@ -47,6 +48,7 @@ export const SCREENS = [
   { to: "/spectrum", name: "Spectrum", key: "s", icon: IconChartHistogram },
   { to: "/resize", name: "Resize", key: "r", icon: IconArrowsMinimize },
   { to: "/merge", name: "Merge", key: "m", icon: IconGitMerge },
+  { to: "/convert", name: "Convert", key: "v", icon: IconTransform },
   { to: "/compare", name: "Compare", key: "c", icon: IconArrowsDiff },
   { to: "/jobs", name: "Jobs", key: "j", icon: IconListDetails },
 ] as const;

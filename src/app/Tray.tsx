@@ -2,6 +2,7 @@ import { ActionIcon, Button, Group, Text } from "@mantine/core";
 import { IconChevronLeft, IconChevronRight, IconX } from "@tabler/icons-react";
 import { useNavigate } from "@tanstack/react-router";
 import { useSyncExternalStore } from "react";
+import { CombineButtons } from "../components/LoraAnalysis/CombineButtons";
 import { printable } from "../lib/format";
 import { tray } from "../lib/tray";
 
@@ -64,22 +65,7 @@ export function Tray() {
         ))}
       </ul>
       <Group gap="xs" wrap="nowrap" ml="auto">
-        <Button
-          size="compact-sm"
-          variant="default"
-          disabled={ids.length < 2}
-          onClick={() => void navigate({ to: "/compare", search: { ids } })}
-        >
-          Compare
-        </Button>
-        <Button
-          size="compact-sm"
-          variant="default"
-          disabled={ids.length < 2}
-          onClick={() => void navigate({ to: "/merge", search: { ids } })}
-        >
-          Merge
-        </Button>
+        <CombineButtons ids={ids} />
         <Button size="compact-sm" variant="subtle" color="gray" onClick={tray.clear}>
           Clear
         </Button>

@@ -90,6 +90,20 @@ const resize = createRoute({
   component: lazyRouteComponent(() => import("../components/LoraAnalysis/LoraResizer")),
 });
 
+export const CONVERT_TARGETS = ["kohya", "peft", "diffusers", "comfyui"] as const;
+
+const convert = createRoute({
+  getParentRoute: () => root,
+  path: "/convert",
+  validateSearch: state((s) => ({
+    id: read.id(s, "id"),
+    to: read.oneOf(s, "to", CONVERT_TARGETS),
+    dtype: read.text(s, "dtype"),
+    job: read.id(s, "job"),
+  })),
+  component: lazyRouteComponent(() => import("../components/LoraAnalysis/Convert")),
+});
+
 const merge = createRoute({
   getParentRoute: () => root,
   path: "/merge",
@@ -127,7 +141,7 @@ const jobs = createRoute({
 });
 
 export const router = createRouter({
-  routeTree: root.addChildren([index, library, inspect, spectrum, resize, merge, compare, jobs]),
+  routeTree: root.addChildren([index, library, inspect, spectrum, resize, merge, convert, compare, jobs]),
   parseSearch: (text) => read.parseSearch(text),
   stringifySearch: (search) => read.stringifySearch(search),
   defaultPreload: "intent",

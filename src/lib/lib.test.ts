@@ -4,6 +4,7 @@ import { relation } from "./comparison";
 import { toCsv, toJson, toTsv } from "./export";
 import { bytes, fileStem, number, percent, printable, seconds, short } from "./format";
 import { groupsOf, orderRows } from "./layers";
+import { isOneFile } from "./output";
 import { promptTags } from "./prompt";
 import { paint } from "./raster";
 import * as read from "./search";
@@ -180,4 +181,10 @@ describe("rows and prompts", () => {
     expect(relation(0.02, 0.01)).toBe("independent");
     expect(relation(null, null)).toBe("independent");
   });
+});
+
+it("a job wrote one file where its output has an ending, else a folder", () => {
+  expect(isOneFile({ params: { output: "a_r4.safetensors" } })).toBe(true);
+  expect(isOneFile({ params: { output: "sdxl-character-kohya_peft" } })).toBe(false);
+  expect(isOneFile({ params: {} })).toBe(false);
 });

@@ -5,6 +5,7 @@ import { fileAddress } from "../../api/client";
 import { jobResult, useJob } from "../../api/queries";
 import { save } from "../../lib/export";
 import { date, printable } from "../../lib/format";
+import { isOneFile } from "../../lib/output";
 import { Command } from "../ui/Copy";
 import { progressText } from "./JobPanel";
 import { took } from "./Jobs";
@@ -65,9 +66,11 @@ export function JobDrawer({ id, onClose }: { id?: string; onClose: () => void })
                 >
                   Open the result
                 </Button>
-                <Button size="sm" variant="default" component="a" href={fileAddress(job.outputs[0])} download>
-                  Download
-                </Button>
+                {isOneFile(job) && (
+                  <Button size="sm" variant="default" component="a" href={fileAddress(job.outputs[0])} download>
+                    Download
+                  </Button>
+                )}
               </>
             )}
             {result.data !== undefined && (

@@ -4,6 +4,7 @@ import { useNavigate } from "@tanstack/react-router";
 import { fileAddress, type Job } from "../../api/client";
 import { jobResult, useJob } from "../../api/queries";
 import { bytes, count, percent, printable } from "../../lib/format";
+import { isOneFile } from "../../lib/output";
 import { StateBadge, useJobActions } from "./jobActions";
 import { Stat } from "./ResizeFigures";
 
@@ -115,9 +116,11 @@ function Verification({ job, output }: { job: Job; output: string }) {
         <Button size="sm" variant="default" onClick={() => void navigate({ to: "/inspect", search: { id: output } })}>
           Open
         </Button>
-        <Button size="sm" variant="default" component="a" href={fileAddress(output)} download>
-          Download
-        </Button>
+        {isOneFile(job) && (
+          <Button size="sm" variant="default" component="a" href={fileAddress(output)} download>
+            Download
+          </Button>
+        )}
         {job.adapters[0] && (
           <Button
             size="sm"

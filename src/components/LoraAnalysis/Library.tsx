@@ -12,6 +12,7 @@ import { bytes, count, date, printable, rankText, short } from "../../lib/format
 import { tray } from "../../lib/tray";
 import { Empty, ErrorState, Waiting } from "../ui/states";
 import { type Column, VirtualTable } from "../ui/VirtualTable";
+import { CombineButtons } from "./CombineButtons";
 import { Facets } from "./Facets";
 import { Problems } from "./Problems";
 import { usePagedLibrary } from "./usePagedLibrary";
@@ -181,7 +182,7 @@ function columnsOf(chosen: ReadonlyMap<string, AdapterRow>, toggle: (row: Adapte
       id: "select",
       title: "Selected",
       hideTitle: true,
-      width: 38,
+      width: 42,
       rich: true,
       cell: (row) => (
         <input
@@ -281,22 +282,7 @@ function Selection({ chosen, clear }: { chosen: ReadonlyMap<string, AdapterRow>;
         <Button size="compact-sm" variant="default" onClick={pin}>
           Pin
         </Button>
-        <Button
-          size="compact-sm"
-          variant="default"
-          disabled={ids.length < 2 || ids.length > 8}
-          onClick={() => void navigate({ to: "/compare", search: { ids } })}
-        >
-          Compare
-        </Button>
-        <Button
-          size="compact-sm"
-          variant="default"
-          disabled={ids.length < 2}
-          onClick={() => void navigate({ to: "/merge", search: { ids } })}
-        >
-          Merge
-        </Button>
+        <CombineButtons ids={ids} />
         <Button
           size="compact-sm"
           variant="default"

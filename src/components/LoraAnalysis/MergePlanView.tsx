@@ -1,11 +1,10 @@
-import { Alert, Badge, Group, SimpleGrid, Stack, Text } from "@mantine/core";
+import { Badge, Group, SimpleGrid } from "@mantine/core";
 import type { Schemas } from "../../api/client";
 import { bytes, count, number, percent, printable } from "../../lib/format";
-import { Figure } from "../ui/Figure";
-import { type LocalColumn, LocalTable } from "../ui/LocalTable";
+import type { LocalColumn } from "../ui/LocalTable";
 import { ErrorState, Waiting } from "../ui/states";
+import { bytesColumn, distribution, errorColumn, layerColumn, PlanFigure, PlanNote, rankColumn } from "./PlanFigure";
 import { Stat } from "./ResizeFigures";
-import { distribution } from "./ResizePlanView";
 
 interface Row {
   layer: string;
@@ -29,14 +28,7 @@ interface Input {
 }
 
 const COLUMNS: LocalColumn<Row>[] = [
-  {
-    id: "layer",
-    title: "Layer",
-    width: 300,
-    grow: true,
-    value: (row) => row.layer,
-    cell: (row) => <span className="mono">{printable(row.layer)}</span>,
-  },
+  layerColumn(),
   {
     id: "inputs",
     title: "From",
@@ -52,24 +44,10 @@ const COLUMNS: LocalColumn<Row>[] = [
     value: (row) => row.interference,
     cell: (row) => number(row.interference, 3),
   },
-  {
-    id: "exact",
-    title: "Exact rank",
-    width: 92,
-    right: true,
-    value: (row) => row.exact_rank,
-    cell: (row) => row.exact_rank ?? "–",
-  },
-  { id: "rank", title: "Rank", width: 66, right: true, value: (row) => row.rank, cell: (row) => row.rank ?? "–" },
-  {
-    id: "error",
-    title: "Error",
-    width: 90,
-    right: true,
-    value: (row) => row.relative_error,
-    cell: (row) => percent(row.relative_error, 2),
-  },
-  { id: "bytes", title: "Bytes", width: 90, right: true, value: (row) => row.bytes, cell: (row) => bytes(row.bytes) },
+  rankColumn("exact", "Exact rank", (row) => row.exact_rank),
+  rankColumn("rank", "Rank", (row) => row.rank),
+  errorColumn,
+  bytesColumn,
 ];
 
 export function MergePlanView({
@@ -92,8 +70,7 @@ export function MergePlanView({
     layers: { reinforce: number; independent: number; cancel: number };
   } | null;
   return (
-    <Figure
-      title="Plan"
+    <PlanFigure
       subject={plan.output}
       help="What the merge will make of every layer. Interference is the energy of the sum over the sum of energies: 1 where the inputs are independent, below where they cancel."
       table={() => ({
@@ -108,59 +85,44 @@ export function MergePlanView({
           row.bytes,
         ]),
       })}
-      controls={
-        !isCurrent || isFetching ? (
-          <Badge variant="light" color="gray">
-            being brought up to date
-          </Badge>
-        ) : undefined
-      }
+      notes={plan.notes}
+      rows={rows}
+      columns={COLUMNS}
+      isStale={!isCurrent || isFetching}
     >
-      <Stack gap="sm">
-        <SimpleGrid cols={{ base: 2, md: 4 }}>
-          <Stat name="File" value={bytes(plan.size_after)} testid="merge-size">
-            inputs together {bytes(plan.size_before)}
-          </Stat>
-          <Stat name="Layers" value={count(plan.layers_total)}>
-            {inputs.map((one) => `${count(one.layers_merged)} of ${count(one.layers)}`).join(" + ")}
-          </Stat>
-          <Stat name="Ranks" value={distribution(plan.rank_distribution)}>
-            {plan.relative_error === 0 ? "exact" : "after truncation"}
-          </Stat>
-          <Stat
-            name="Error of the sum"
-            value={plan.relative_error === null ? "–" : percent(plan.relative_error, 2)}
-            testid="merge-error"
-          >
-            {meet ? `${meet.layers.reinforce} layers reinforce, ${meet.layers.cancel} cancel` : "relative to its norm"}
-          </Stat>
-        </SimpleGrid>
-        <Group gap="xs">
-          {inputs.map((one, at) => (
-            <Badge key={at} variant="light" color="gray">
-              {at + 1}: × {number(one.weight, 4)} · {printable(one.path)} · {count(one.layers_alone)} layers alone
-            </Badge>
-          ))}
-        </Group>
-        {plan.notes.map((note) => (
-          <Alert key={note} variant="light" color="orange" p="xs">
-            <Text size="sm" c="var(--mantine-color-text)">
-              {printable(note)}
-            </Text>
-          </Alert>
+      <SimpleGrid cols={{ base: 2, md: 4 }}>
+        <Stat name="File" value={bytes(plan.size_after)} testid="merge-size">
+          inputs together {bytes(plan.size_before)}
+        </Stat>
+        <Stat name="Layers" value={count(plan.layers_total)}>
+          {inputs.map((one) => `${count(one.layers_merged)} of ${count(one.layers)}`).join(" + ")}
+        </Stat>
+        <Stat name="Ranks" value={distribution(plan.rank_distribution)}>
+          {plan.relative_error === 0 ? "exact" : "after truncation"}
+        </Stat>
+        <Stat
+          name="Error of the sum"
+          value={plan.relative_error === null ? "–" : percent(plan.relative_error, 2)}
+          testid="merge-error"
+        >
+          {meet ? `${meet.layers.reinforce} layers reinforce, ${meet.layers.cancel} cancel` : "relative to its norm"}
+        </Stat>
+      </SimpleGrid>
+      <Group gap="xs">
+        {inputs.map((one, at) => (
+          <Badge key={at} variant="light" color="gray">
+            {at + 1}: × {number(one.weight, 4)} · {printable(one.path)} · {count(one.layers_alone)} layers alone
+          </Badge>
         ))}
-        {plan.dropped.length > 0 && (
-          <Alert variant="light" color="orange" p="xs" title={`${count(plan.dropped.length)} layers are left out`}>
-            <Text size="sm" className="breakable" c="var(--mantine-color-text)">
-              {plan.dropped
-                .slice(0, 5)
-                .map((one) => printable(`${String(one.layer ?? one.name ?? "")}: ${String(one.reason ?? "")}`))
-                .join("; ")}
-            </Text>
-          </Alert>
-        )}
-        <LocalTable label="Plan by layer" columns={COLUMNS} rows={rows} rowKey={(row) => row.layer} height={320} />
-      </Stack>
-    </Figure>
+      </Group>
+      {plan.dropped.length > 0 && (
+        <PlanNote title={`${count(plan.dropped.length)} layers are left out`}>
+          {plan.dropped
+            .slice(0, 5)
+            .map((one) => printable(`${String(one.layer ?? one.name ?? "")}: ${String(one.reason ?? "")}`))
+            .join("; ")}
+        </PlanNote>
+      )}
+    </PlanFigure>
   );
 }

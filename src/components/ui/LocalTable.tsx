@@ -20,7 +20,7 @@ export interface LocalColumn<Row> extends Column<Row> {
   value?: (row: Row) => string | number | null | undefined;
 }
 
-interface LocalTableProps<Row> {
+export interface LocalTableProps<Row> {
   label: string;
   columns: LocalColumn<Row>[];
   rows: Row[];

@@ -60,7 +60,7 @@ def convert(work: Work) -> dict[str, Any]:
         **work.params["options"],
     )
     document = report.to_dict()
-    wanted = ("layers_before", "layers_after", "actions", "size_before", "size_after")
+    wanted = ("layers_before", "layers_after", "actions", "size_before", "size_after", "relative_error")
     summary = {name: document[name] for name in wanted}
     return _conclude(work, document, summary | {"missing": len(document["missing"])})
 

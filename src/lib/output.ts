@@ -1,0 +1,4 @@
+/** Whether a job wrote one file, which can be downloaded; an adapter that is a folder is several. */
+export function isOneFile(job: { params: Record<string, unknown> }): boolean {
+  return /\.[A-Za-z]{2,12}$/.test(String(job.params.output ?? ""));
+}
