@@ -37,6 +37,7 @@ SHARED_TAILS: Mapping[str, str] = {
     ".alpha": "alpha",
     ".lora.alpha": "alpha",
     ".lora_linear_layer.alpha": "alpha",
+    ".lora_alpha": "alpha",
     ".dora_scale": "dora",
     ".lora_magnitude_vector": "magnitude",
     ".lora_magnitude_vector.weight": "magnitude",

@@ -34,6 +34,8 @@ _TAILS = {
     ".lora_B": "up",
     ".lora.down.weight": "down",
     ".lora.up.weight": "up",
+    ".lora.A.weight": "down",  # a module "lora" with two linear layers, as small training scripts write it
+    ".lora.B.weight": "up",
     ".lora_linear_layer.down.weight": "down",
     ".lora_linear_layer.up.weight": "up",
     "_lora.down.weight": "down",
