@@ -32,6 +32,7 @@ main()
 EARLIEST = 0.001  # seconds later
 
 COMMANDS = {
+    "spectrum-base": ["spectrum", "A", "--base", "BASE", "--json"],
     "pca": ["pca", "A", "-n", "8", "-o", "OUT.npz"],
     "pca-figure": ["pca", "A", "-o", "OUT.png"],
     "compare": ["compare", "A", "B", "-o", "OUT.png"],
@@ -56,17 +57,26 @@ def _write(path: Path, layers: int, rank: int, side: int) -> Path:
     return path
 
 
+def _write_base(path: Path, layers: int, side: int) -> None:
+    """The weights under that adapter, in the names of an original checkpoint."""
+    weight = np.random.default_rng(1).standard_normal((side, side)).astype(np.float16)
+    key = "model.diffusion_model.input_blocks.4.1.transformer_blocks.{}.attn1.to_q.weight"
+    plan = [TensorPlan(key.format(number), "F16", weight.shape) for number in range(layers)]
+    write_safetensors(path, plan, (weight.data for _ in plan), {})
+
+
 @pytest.fixture(scope="module")
 def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two adapters that keep a core busy for seconds. Shared: outputs go elsewhere."""
     folder = tmp_path_factory.mktemp("big")
     first = _write(folder / "a.safetensors", LAYERS, RANK, SIDE)
     os.link(first, folder / "b.safetensors")
+    _write_base(folder / "base.safetensors", LAYERS, SIDE)
     return folder
 
 
 def _command(words: list[str], folder: Path, outputs: Path) -> list[str]:
-    places = {"A": str(folder / "a.safetensors"), "B": str(folder / "b.safetensors")}
+    places = {word: str(folder / f"{word.lower()}.safetensors") for word in ("A", "B", "BASE")}
     return [str(outputs / word.lower()) if word.startswith("OUT.") else places.get(word, word) for word in words]
 
 
@@ -118,6 +128,7 @@ def test_a_terminal_sees_layers_done_out_of_how_many(name: str, tmp_path: Path) 
 
     first = _write(tmp_path / "a.safetensors", 7, 4, 32)
     os.link(first, tmp_path / "b.safetensors")
+    _write_base(tmp_path / "base.safetensors", 7, 32)
     reader, terminal = pty.openpty()
     command = [sys.executable, "-m", "lora_analysis", *_command(COMMANDS[name], tmp_path, tmp_path)]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
