@@ -24,6 +24,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from ..errors import FileAccessError, OptionError
 from .app import create_app
 from .auth.hosts import is_loopback
+from .quiet import LOOK_SECONDS, QuietTimes
 from .settings import MIN_TOKEN_CHARACTERS, Settings
 
 logger = logging.getLogger(__name__)
@@ -71,12 +72,23 @@ class PatientProtocol(H11Protocol):
             self._head_timer = None
 
 
+_TICKS_BETWEEN_LOOKS = round(LOOK_SECONDS * 10)
+
+
 class WebServer(uvicorn.Server):
-    """Ends the streams of events before it waits for open connections to close."""
+    """Ends the streams of events before it waits for open connections to close, and gives memory back when quiet."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
         self._app = app
+        self._quiet = QuietTimes()
+        self._looking: asyncio.Task[bool] | None = None
+
+    async def on_tick(self, counter: int) -> bool:
+        """uvicorn calls this ten times a second."""
+        if counter % _TICKS_BETWEEN_LOOKS == 0 and (self._looking is None or self._looking.done()):
+            self._looking = asyncio.create_task(self._quiet.look(self.server_state.total_requests))
+        return await super().on_tick(counter)
 
     def one_time_token(self) -> str:
         """What opens one session, soon."""
