@@ -4,8 +4,8 @@ Everything is on this machine: a library of made-up headers, the real ``lora ser
 
     python benchmarks/server_load.py [--files 10000] [--clients 50] [--seconds 60]
 
-Promise S8: no 5xx, the 95th percentile of a catalog answer at most 300 ms, memory at most 600 MB, and half a minute after
-the clients have left at most a tenth above what it was before; exits with 1 where that does not hold.
+Promise S8: no 5xx, the 95th percentile of a catalog answer at most 300 ms, memory at most 600 MB, and half a minute
+after the clients have left at most a tenth above what it was before; exits with 1 where that does not hold.
 """
 
 from __future__ import annotations

@@ -256,8 +256,10 @@ def test_a_killed_scan_leaves_a_whole_catalog_and_goes_on(tmp_path: Path, demo_l
     folder.mkdir()
     state.mkdir()
     good = (demo_library / "sdxl-style-lokr.safetensors").read_bytes()[:40_000]  # cut off: a row with an error, quickly
-    for number in range(FILES):
-        (folder / f"{number:05}.safetensors").write_bytes(good)
+    hostile = list(hostile_files())
+    for number in range(FILES):  # one of a hundred is hostile
+        data = hostile[number // 100 % len(hostile)] if number % 100 == 50 else good
+        (folder / f"{number:05}.safetensors").write_bytes(data)
     most = 0
     for _ in range(KILLS):
         process = subprocess.Popen(
