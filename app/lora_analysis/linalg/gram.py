@@ -209,20 +209,20 @@ def _in_range(matrix: Float64Array) -> bool:
     return _TRACES[0] <= float(matrix.trace()) <= _TRACES[1]  # false for NaN too
 
 
-def gram(rows: FloatArray) -> Float64Array:
-    """``rows @ rows.T`` in float64, for few long rows of any stored dtype."""
+def gram(rows: FloatArray, columns: int = _LEAST_COLUMNS) -> Float64Array:
+    """``rows @ rows.T`` in float64, for few long rows of any stored dtype, at least so many ``columns`` at a time."""
     rank = rows.shape[0]
     total = np.zeros((rank, rank))
     with np.errstate(over="ignore", invalid="ignore"):  # the caller looks at the traces
-        for block in _widened_blocks(rows):
+        for block in _widened_blocks(rows, columns):
             total += block @ block.T  # numpy hands a product with the own transpose to syrk: half the work
     return total
 
 
-def _widened_blocks(rows: FloatArray) -> Iterator[Float64Array]:
+def _widened_blocks(rows: FloatArray, columns: int) -> Iterator[Float64Array]:
     """``rows`` in float64, some columns at a time, all blocks about equal. They share one buffer."""
     rank, length = rows.shape
-    count = ceil(length / max(_LEAST_COLUMNS, _BLOCK_VALUES // rank))
+    count = ceil(length / max(columns, _BLOCK_VALUES // rank))
     width = ceil(length / max(count, 1))
     buffer = np.empty(rank * width)
     is_tall = rows.strides[0] < rows.strides[1]

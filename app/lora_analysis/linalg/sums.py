@@ -16,12 +16,12 @@ from ..adapter import LowRank
 from .combine import Term
 from .decomposition import Decomposition, Grams
 from .floats import Float64Array, widen
-from .gram import TRUSTED
+from .gram import TRUSTED, gram
 
 if TYPE_CHECKING:
     from ..adapter import FloatArray
 
-_BLOCK_COLUMNS = 2048
+_COLUMNS = 2048  # at a time: ranks are sums of ranks, and adding up their squares has to stay cheap
 _MOST_SHIFT = 60  # powers of two within float32, for norms of any trained factors
 _TRACES = (1e-120, 1e120)  # outside, products of two Gram matrices could over- or underflow
 _RANGE = (1e-12, 1e12)  # of singular values and maps: squares of rounding errors then stay within float32
@@ -79,27 +79,11 @@ def analyse_sum(summed: LowRank, ranks: Sequence[int], kept: int | None) -> SumA
     ``ranks``: of the terms, in the order of the columns of ``up``; ``kept``: components that will be wanted at most,
     None where the sum stays whole and needs no decomposition.
     """
-    gram_up, gram_down = _gram(summed.up.T), _gram(summed.down)
+    gram_up, gram_down = gram(summed.up.T, _COLUMNS), gram(summed.down, _COLUMNS)
     borders = np.concatenate([[0], np.cumsum(ranks)[:-1]])
     joint = np.add.reduceat(np.add.reduceat(gram_up * gram_down, borders, axis=0), borders, axis=1)
     found = None if kept is None else _decomposition(summed, gram_up, gram_down, kept)
     return SumAnalysis(joint, Grams(gram_up, gram_down), found)
-
-
-def _gram(rows: FloatArray) -> Float64Array:
-    """``rows @ rows.T`` in float64, of float32 rows or the transpose of such; blocks are wide, for ranks are sums."""
-    rank, length = rows.shape
-    total = np.zeros((rank, rank))
-    buffer = np.empty(rank * min(_BLOCK_COLUMNS, length))
-    is_tall = rows.strides[0] < rows.strides[1]
-    with np.errstate(over="ignore", invalid="ignore"):  # the traces show it
-        for start in range(0, length, _BLOCK_COLUMNS):
-            stored = rows[:, start : start + _BLOCK_COLUMNS]
-            stored = stored.T if is_tall else stored  # one piece of memory, as it lies: transposing costs more
-            block = buffer[: stored.size].reshape(stored.shape)
-            np.copyto(block, stored)
-            total += block.T @ block if is_tall else block @ block.T
-    return total
 
 
 def _decomposition(summed: LowRank, gram_up: Float64Array, gram_down: Float64Array, kept: int) -> Decomposition | None:

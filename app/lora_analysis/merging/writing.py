@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import zip_longest
 from math import sqrt
 from typing import Any
 
-from ..adapter import TensorSource
 from ..formats.adapter_output import OutputPlace
 from ..formats.digest_ahead import DigestAhead
 from ..formats.writer import WriteReport
@@ -77,8 +75,9 @@ def write_merge(
     check_merge_output(plan, target, overwrite=overwrite)
     plan.run.thresholds.find(workers=workers, cancel=cancel)
     sources = [item.adapter.source for item in plan.inputs]
-    hashed = partial(_digest, cancel=cancel or (lambda: False))
-    digests = list(map_layers(hashed, zip_longest(sources, digests_ahead), workers=workers, cancel=cancel))
+    stop = cancel or (lambda: False)
+    begun = zip_longest(sources, digests_ahead)
+    digests = list(map_layers(lambda one: data_sha256(one[0], stop, one[1]), begun, workers=workers, cancel=cancel))
     metadata = output_metadata(plan.inputs, plan.options, plan.layers, digests)
     plan.run.is_written = True
     ahead = Lookahead(plan.rewriting.adapter, plan.rewriting.layers, plan.run)
@@ -93,12 +92,6 @@ def write_merge(
     assert error is not None  # every layer was measured
     before = _before_rounding(done.relative_error_before_rounding, done.layers, plan)
     return MergeReport(plan, done.written, layers, error, before)
-
-
-def _digest(input_: tuple[TensorSource, DigestAhead | None], cancel: Cancel) -> str:
-    source, ahead = input_
-    found = None if ahead is None else ahead.of(source)
-    return data_sha256(source, cancel) if found is None else found
 
 
 def _before_rounding(truncation: float, layers: Mapping[str, LayerPlan], plan: MergePlan) -> float:

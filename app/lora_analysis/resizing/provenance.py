@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..adapter import Adapter, TensorSource
 from ..errors import CancelledError, FormatError
 from ..formats.strict_json import dumps, loads
+
+if TYPE_CHECKING:
+    from ..formats.digest_ahead import DigestAhead
 
 HISTORY_KEY = "lora_analysis.history"
 UNKNOWN_DIGEST = "?" * 64  # stands in a plan's header for the digest of an input, which only writing needs
@@ -49,12 +52,15 @@ def with_digest(metadata: Mapping[str, str], digest: str) -> dict[str, str]:
     return {**metadata, HISTORY_KEY: before + digest + after}
 
 
-def data_sha256(source: TensorSource, cancel: Callable[[], bool]) -> str:
-    """SHA-256 of all tensors' bytes in the order of their offsets, 64 hex digits.
+def data_sha256(source: TensorSource, cancel: Callable[[], bool], ahead: DigestAhead | None = None) -> str:
+    """SHA-256 of all tensors' bytes in the order of their offsets, 64 hex digits; from ``ahead`` where that has it.
 
     Of a safetensors file that is everything after the header: ``sshs_model_hash``, whose first 12 digits are AutoV3.
     Raises: CancelledError soon after ``cancel()`` is true.
     """
+    begun = None if ahead is None else ahead.of(source)
+    if begun is not None:
+        return begun
     digest = hashlib.sha256()
     tensors = source.tensors
     for name in sorted(tensors, key=lambda key: tensors[key].offset):

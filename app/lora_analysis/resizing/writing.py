@@ -23,7 +23,7 @@ from .provenance import HISTORY_KEY, UNKNOWN_DIGEST, data_sha256, with_digest
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from ..adapter import Adapter, FloatArray, TensorSource
+    from ..adapter import Adapter, FloatArray
     from ..formats.digest_ahead import DigestAhead
 
 Progress = Callable[[int, int], None]  # bytes written, bytes in all
@@ -116,16 +116,11 @@ def _input_digest(plan: ResizePlan, ahead: DigestAhead | None) -> Iterator[Calla
         return
     stop = Event()
     with ThreadPoolExecutor(1, thread_name_prefix="digest") as pool:  # waits: the caller closes the input afterwards
-        digest = pool.submit(_digest, plan.adapter.source, ahead, stop.is_set)
+        digest = pool.submit(data_sha256, plan.adapter.source, stop.is_set, ahead)
         try:
             yield lambda: with_digest(plan.metadata, digest.result())
         finally:
             stop.set()
-
-
-def _digest(source: TensorSource, ahead: DigestAhead | None, cancel: Cancel) -> str:
-    found = None if ahead is None else ahead.of(source)
-    return data_sha256(source, cancel) if found is None else found
 
 
 def _needs_header(plan: ResizePlan) -> str | None:
