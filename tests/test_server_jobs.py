@@ -19,7 +19,7 @@ import lora_analysis as la
 from lora_analysis.errors import OutputError
 from lora_analysis.server.jobs import process
 from lora_analysis.server.jobs.events import Events
-from lora_analysis.server.jobs.store import JobStore, QueueFullError
+from lora_analysis.server.jobs.store import JobRecord, JobStore, QueueFullError
 from lora_analysis.server.state import Server
 from lora_analysis.server.work.kinds import KINDS
 from misbehaving import BOOT, SLOW_WRITE, TRIAL
@@ -134,6 +134,27 @@ def test_a_worker_is_reused_and_ends_when_idle(client: TestClient) -> None:
         time.sleep(0.05)
     assert not Path(f"/proc/{pid}").exists()
     assert finished(client, submit(client, "well"))["summary"]["pid"] != pid
+
+
+def test_a_job_that_comes_while_a_worker_looks_does_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker finds nothing, the job is queued, and only then does the worker go to rest: for a minute, once."""
+    monkeypatch.setattr(process, "_BOOT", BOOT)
+    monkeypatch.setitem(KINDS, TRIAL.name, TRIAL)
+    settings = settings_for(tmp_path / "state", limits=replace(LIMITS, workers=1, idle_seconds=60.0))
+    with running(settings) as client:
+        server = server_of(client)
+        finished(client, submit(client, "well"))  # from here on the worker's process lives, and rests for long
+        take, late = server.jobs.take, []
+
+        def take_too_early() -> JobRecord | None:
+            found = take()
+            if found is None and not late:
+                late.append(submit(client, "well"))
+            return found
+
+        monkeypatch.setattr(server.jobs, "take", take_too_early)
+        finished(client, submit(client, "well"))
+        assert finished(client, late[0], 20)["state"] == "succeeded"
 
 
 def test_a_running_job_is_not_forgotten(client: TestClient) -> None:

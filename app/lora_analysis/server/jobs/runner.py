@@ -40,6 +40,7 @@ class JobRunner:
     def __init__(self, settings: Settings, roots: tuple[Root, ...], store: JobStore, events: Events) -> None:
         self._settings, self._roots, self._store, self._events = settings, roots, store, events
         self._wake = threading.Condition()
+        self._asked = 0  # counts what may need a worker, so that none rests over what came while it was looking
         self._stopping = False
         self._threads: list[threading.Thread] = []
         self._waiters: dict[str, list[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
@@ -62,8 +63,7 @@ class JobRunner:
         most = self._settings.limits.queued_jobs
         job = self._store.add(kind, family, title, params, most=most, key=key, retry_of=retry_of)
         self._events.publish("job", job)
-        with self._wake:
-            self._wake.notify()
+        self._call_workers()
         return job
 
     def answer(self, kind: str, title: str, params: Mapping[str, Any], key: str) -> JobRecord:
@@ -88,8 +88,7 @@ class JobRunner:
         found = self._store.ask_to_stop(job)
         if found is not None:
             self._tell(found)
-            with self._wake:
-                self._wake.notify_all()
+            self._call_workers()
         return found
 
     def forget(self, job: str) -> bool:
@@ -156,15 +155,21 @@ class JobRunner:
             thread.join(5)
         self._threads.clear()
 
+    def _call_workers(self) -> None:
+        with self._wake:
+            self._asked += 1
+            self._wake.notify_all()
+
     # -- one thread per process ------------------------------------------------------------------------
 
     def _serve(self) -> None:
         worker: WorkerProcess | None = None
         while not self._stopping:
+            asked = self._asked
             try:
                 job = self._store.take()
                 if job is None:
-                    worker = self._rest(worker)
+                    worker = self._rest(worker, asked)
                     continue
                 worker = self._run(worker, job)
             except Exception:  # the queue must go on, whatever it was: a full disk, a broken file
@@ -192,12 +197,11 @@ class JobRunner:
             self._end(job, "failed", error=error)
             raise
 
-    def _rest(self, worker: WorkerProcess | None) -> WorkerProcess | None:
-        """Wait for work; end the process where none comes for long."""
+    def _rest(self, worker: WorkerProcess | None, asked: int) -> WorkerProcess | None:
+        """Wait for work asked for after the count ``asked``; end the process where none comes for long."""
+        seconds = self._settings.limits.idle_seconds if worker is not None else 5.0
         with self._wake:
-            if self._stopping:
-                return worker
-            woken = self._wake.wait(self._settings.limits.idle_seconds if worker is not None else 5.0)
+            woken = self._wake.wait_for(lambda: self._stopping or self._asked != asked, seconds)
         if woken or worker is None:
             return worker
         worker.end()
