@@ -245,6 +245,38 @@ def test_layers_without_a_delta_are_named_and_count_as_absent(tmp_path):
     assert np.isfinite(found.products).all()
 
 
+def test_layers_of_one_shape_do_not_disturb_each_other(tmp_path):
+    """They are calculated in one stack; what is odd about some is theirs alone."""
+    contents = []
+    for seed in (1, 2):
+        rng = np.random.default_rng(seed)
+        made = {}
+        for number in range(6):
+            module = f"lora_unet_down_blocks_0_attentions_0_transformer_blocks_{number}_attn1_to_q"
+            made[f"{module}.lora_down.weight"] = rng.standard_normal((4, 20)).astype(np.float32)
+            made[f"{module}.lora_up.weight"] = rng.standard_normal((24, 4)).astype(np.float32)
+        contents.append(made)
+    names = [key.removesuffix(".lora_up.weight") for key in contents[0] if key.endswith("up.weight")]
+    contents[0][f"{names[1]}.lora_up.weight"][:] = 0
+    contents[1][f"{names[2]}.lora_down.weight"][1, 1] = np.inf
+    contents[1][f"{names[3]}.lora_up.weight"][:, 2] = contents[1][f"{names[3]}.lora_up.weight"][:, 0]
+    paths = files(tmp_path, *contents)
+    found = la.compare(paths)
+    assert [(skipped.adapter, skipped.name, skipped.code) for skipped in found.skipped] == [(1, names[2], "non-finite")]
+    assert [layer.names[0] for layer in found.layers] == names  # in the order of the file
+    assert [next(iter(layer.pairs.values())).ranks for layer in found.layers if layer.pairs] == [
+        (4, 4), None, (4, 3), (4, 4), (4, 4)
+    ]  # fmt: skip
+    deltas = dense(paths[0]), dense(paths[1])
+    for layer in found.layers:
+        if layer.names[1] is not None:
+            a, b = (of[layer.names[0]] for of in deltas)
+            assert layer.products[0, 1] == pytest.approx(float(np.vdot(a, b)), abs=1e-9)
+            assert layer.products[1, 1] == pytest.approx(float(np.vdot(b, b)))
+    alone = la.compare(paths, layers=names[4])
+    assert alone.layers[0].pairs[0, 1].cosine == pytest.approx(found.layers[4].pairs[0, 1].cosine, abs=1e-12)
+
+
 def test_other_shapes_under_one_name_are_named(tmp_path):
     found = la.compare(
         files(tmp_path, adapters.lora(1) | adapters.conv_lora(1), adapters.lora(2, width=8) | adapters.conv_lora(2))

@@ -11,16 +11,15 @@ import oracle
 import strategies
 from lora_analysis.adapter import Dense, Hadamard, Kronecker, LowRank
 from lora_analysis.errors import NonFiniteError
+from lora_analysis.linalg.angles import angles_of, chance_angles, principal_angles, summarise_angles
 from lora_analysis.linalg.subspace import (
-    angles_of,
-    chance_angles,
     crossing,
+    energy_beyond,
     energy_within,
     overlap_grid,
-    principal_angles,
-    product_of,
     span,
-    summarise_angles,
+    span_product,
+    stacked_spans,
 )
 
 OUT, IN = 30, 24
@@ -82,16 +81,16 @@ def test_figures_of_every_pair_of_kinds_equal_the_dense_ones(first, second):
     cross = crossing(*ours)
     da, db = strategies.delta(a).ravel(), strategies.delta(b).ravel()
     norms = np.linalg.norm(da) * np.linalg.norm(db)
-    assert product_of(a, b, ours, cross) == pytest.approx(float(da @ db), abs=1e-10 * norms)
+    assert span_product(*ours, cross) == pytest.approx(float(da @ db), abs=1e-10 * norms)
     for found, dense, bases in (
-        (cross.left, u1.T @ u2, lambda: (ours[0].u(), ours[1].u())),
-        (cross.right, v1.T @ v2, lambda: (ours[0].v(), ours[1].v())),
+        (cross.left, u1.T @ u2, lambda: (ours[0].u()[None], ours[1].u()[None])),
+        (cross.right, v1.T @ v2, lambda: (ours[0].v()[None], ours[1].v()[None])),
     ):
         rows, columns = tuple(range(1, len(s1) + 1)), tuple(range(1, len(s2) + 1))
         sums = np.cumsum(np.cumsum(dense**2, axis=0), axis=1) / np.minimum.outer(rows, columns)
         np.testing.assert_allclose(overlap_grid(found, rows, columns), sums, atol=1e-8)
         cosines = np.linalg.svd(dense, compute_uv=False)
-        np.testing.assert_allclose(np.cos(angles_of(found, bases)), np.minimum(cosines, 1), atol=1e-8)
+        np.testing.assert_allclose(np.cos(angles_of(found[None], bases)[0]), np.minimum(cosines, 1), atol=1e-8)
     within = np.linalg.norm(u1.T @ oracle.unfolded(strategies.delta(b)) @ v1) ** 2 / np.sum(s2**2)
     assert energy_within(ours[1], cross) == pytest.approx(within, abs=1e-8)
 
@@ -141,7 +140,7 @@ def test_chance_lines_are_what_random_subspaces_show(p, q, n):
     shown = [
         principal_angles(*(np.linalg.qr(rng.standard_normal((n, k)))[0][:, :k] for k in (p, q))) for _ in range(40)
     ]
-    chance = summarise_angles(shown[0], p, q, n)
+    chance = summarise_angles(shown[0][None], p, q, n)[0]
     assert chance.chance_squared_cosine == pytest.approx(np.mean(np.cos(shown) ** 2), abs=0.01)
     assert chance.chance_chordal == pytest.approx(
         np.mean([np.linalg.norm(np.sin(a)) for a in shown]), rel=0.02, abs=1e-6
@@ -161,3 +160,45 @@ def test_nan_is_named(factor):
     parts = {"up": made.up, "down": made.down, factor: broken}
     with pytest.raises(NonFiniteError, match=factor):
         span(LowRank(**parts))
+
+
+def test_a_stack_of_spans_is_the_spans_one_by_one_and_says_which_it_has_not():
+    rng = np.random.default_rng(9)
+    made = [low_rank(rng, rank=4, scale=scale) for scale in (1.0, -0.5, 3.0)]
+    dependent, unfinished = low_rank(rng), low_rank(rng)
+    dependent.up[:, 3] = dependent.up[:, 0]
+    unfinished.down[2, 5] = np.inf
+    zero = LowRank(np.zeros((OUT, 4)), graded(rng, IN, 4).T)
+    stack, good = stacked_spans([made[0], dependent, made[1], unfinished, zero, made[2]])
+    assert good.tolist() == [True, False, True, False, False, True]
+    others = [span(low_rank(rng, rank=3, scale=2.0)) for _ in made]
+    crosses = crossing(stack.at([0, 2, 5]), stacked_spans([low_rank(rng, rank=3) for _ in made])[0])
+    assert crosses.left.shape == (3, 4, 3)
+    for number, (one, other) in zip((0, 2, 5), zip(made, others, strict=True), strict=True):
+        ours, alone = stack.at(number), span(one)
+        np.testing.assert_allclose(ours.s, np.linalg.svd(strategies.delta(one), compute_uv=False)[:4], rtol=1e-9)
+        assert ours.energy == pytest.approx(np.sum(strategies.delta(one) ** 2), rel=1e-10)
+        cross, expected = crossing(ours, other), crossing(alone, other)
+        np.testing.assert_allclose(np.abs(cross.left), np.abs(expected.left), atol=1e-10)
+        assert energy_within(ours, cross.back) == pytest.approx(float(energy_within(alone, expected.back)), abs=1e-10)
+        np.testing.assert_allclose(ours.u() * ours.s @ ours.v().T, strategies.delta(one), atol=1e-10)
+
+
+def test_figures_of_a_stack_are_those_of_each_layer():
+    rng = np.random.default_rng(10)
+    pairs = [(low_rank(rng, rank=5), low_rank(rng, rank=3)) for _ in range(4)]
+    pairs.append((pairs[0][0], LowRank(pairs[0][0].up[:, :3], pairs[0][0].down[:3])))  # nearly parallel to the first
+    first, second = (stacked_spans(side)[0] for side in zip(*pairs, strict=True))
+    cross = crossing(first, second)
+    products = span_product(first, second, cross)
+    grids = overlap_grid(cross.right, (1, 5), (1, 2, 3))
+    angles = angles_of(cross.left, lambda: (first.u(), second.u()))
+    shares, tails = energy_within(second, cross), energy_beyond(first, 3)
+    for number, (a, b) in enumerate(pairs):
+        da, db = strategies.delta(a), strategies.delta(b)
+        (u1, s1, v1), (u2, _, v2) = dense_span(a), dense_span(b)
+        assert products[number] == pytest.approx(float(np.vdot(da, db)), abs=1e-10)
+        assert shares[number] == pytest.approx(np.linalg.norm(u1.T @ db @ v1) ** 2 / np.sum(db**2), abs=1e-8)
+        assert tails[number] == pytest.approx(np.sum(s1[3:] ** 2) / np.sum(s1**2), abs=1e-12)
+        assert grids[number, 1, 2] == pytest.approx(np.linalg.norm(v1.T @ v2) ** 2 / 3, abs=1e-8)
+        np.testing.assert_allclose(angles[number], principal_angles(u1, u2), atol=1e-7)

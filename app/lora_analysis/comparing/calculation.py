@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import partial
 from itertools import combinations
 from math import sqrt
 from pathlib import PurePath
@@ -19,7 +18,7 @@ from ..formats.folder import WEIGHT_NAMES
 from ..spectra.selection import errors_by_layer, matching, unusable_modules
 from .differences import differences_of, facts_of
 from .lineage import lineage_of
-from .units import Unit, units_of
+from .units import Unit, stacks, units_of
 from .values import (
     ComparedAdapter,
     Comparison,
@@ -35,6 +34,7 @@ from .values import (
 
 if TYPE_CHECKING:
     from ..linalg.floats import Float64Array
+    from .layer import Outcome
 
 PathLike = str | os.PathLike[str]
 Progress = Callable[[int, int], None]  # base weights done, base weights in all
@@ -78,7 +78,7 @@ def _compare(
     progress: Progress | None,
     cancel: Cancel | None,
 ) -> Comparison:
-    from ..linalg.streams import map_layers, together
+    from ..linalg.streams import map_layers
     from .layer import compare_units
 
     names = _names(paths)
@@ -87,17 +87,17 @@ def _compare(
     if not any(len(unit.holders) > 1 for unit in units):
         raise OptionError(_nothing_in_common(adapters, names))
     errors = tuple(errors_by_layer(adapter) for adapter in adapters)
-    work = partial(compare_units, errors)
-    compared: list[LayerComparison] = []
-    skipped: list[NotCompared] = []
-    done = 0
-    for outcomes in map_layers(work, together(units, _rows), workers=workers, cancel=cancel):
-        for outcome in outcomes:
-            compared += outcome.layers
-            skipped += outcome.skipped
-            done += 1
+    groups = stacks(units)
+    work = lambda group: compare_units(errors, [units[number] for number in group])  # noqa: E731
+    outcomes: dict[int, Outcome] = {}
+    for group, found in zip(groups, map_layers(work, groups, workers=workers, cancel=cancel), strict=True):
+        for number, outcome in zip(group, found, strict=True):
+            outcomes[number] = outcome
             if progress is not None:
-                progress(done, len(units))
+                progress(len(outcomes), len(units))
+    in_order = [outcomes[number] for number in range(len(units))]
+    compared = [layer for outcome in in_order for layer in outcome.layers]
+    skipped = [one for outcome in in_order for one in outcome.skipped]
     if layers is None:
         skipped += [
             NotCompared(number, one.name, one.code, one.reason, one.is_error)
@@ -114,11 +114,6 @@ def _compare(
         skipped=tuple(skipped),
         notes=(*notes, *_remarks(adapters, names)),
     )
-
-
-def _rows(unit: Unit) -> int:
-    """Rows of the small matrices that comparing the unit decomposes."""
-    return sum(piece.layer.rank or 0 for piece in unit.pieces if piece is not None)
 
 
 # -- inputs --------------------------------------------------------------------------------------------

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import combinations
 from math import sqrt
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from ..adapter import Dense, Finding, Hadamard, Kronecker, Layer, LowRank, Opaque, Stacked, Update, Vector
 from ..errors import FormatError, NonFiniteError, OpaqueUpdateError, ShapeError
 from ..formats.blocks import block_of
+from ..linalg.angles import Bases, angles_of, summarise_angles
 from ..linalg.floats import Float64Array
 from ..linalg.inner import inner_product, matrix_shape, plain
 from ..linalg.products import factors
 from ..linalg.subspace import (
-    Bases,
-    Begun,
     Crossing,
     Span,
-    angles_of,
-    begin_span,
     crossing,
+    energy_beyond,
     energy_within,
-    finish_spans,
+    is_narrow,
     overlap_grid,
-    product_of,
-    summarise_angles,
+    span_product,
+    stacked_spans,
 )
+from ..linalg.subspace import span as span_of
 from .units import BIAS, Piece, Unit
 from .values import LayerComparison, LayerPair, NotCompared, Pair, SideOverlap, cosine, interference
 
@@ -44,54 +44,116 @@ class Outcome(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """One adapter's delta for the unit."""
+    """One adapter's delta for a unit."""
 
     adapter: int
     layer: Layer
     update: Update
-    begun: Begun | Span | None  # None for vectors and stacks, and where nothing is there to be compared with
 
 
 class _Held(NamedTuple):
-    """The same with its subspaces."""
+    """One adapter's deltas for some units, as many as there are units."""
 
     adapter: int
-    layer: Layer
-    update: Update
-    span: Span | None
+    layers: Sequence[Layer]
+    updates: Sequence[Update]
+    span: Span | None  # a stack; None for vectors and experts, and where nothing is there to be compared with
 
 
 def compare_units(errors: tuple[Mapping[str, Finding], ...], units: Sequence[Unit]) -> list[Outcome]:
     """Compare the pieces of each unit. ``errors``: per adapter, by layer, what opening its file already found wrong.
 
+    Units whose deltas are factors of equal shapes are calculated in one stack, see ``linalg/subspace.py``.
     Raises: FileAccessError where a file cannot be read any more.
     """
     read = [_read(errors, unit) for unit in units]
-    held = _turned([one for found, _ in read for one in found])
-    return [
-        _outcome(unit, [next(held) for _ in found], skipped) for unit, (found, skipped) in zip(units, read, strict=True)
-    ]
+    found: dict[int, Outcome] = {}
+    for numbers in _alike([reads for reads, _ in read]):
+        layers = _stacked([units[number] for number in numbers], [read[number][0] for number in numbers])
+        found |= {
+            number: Outcome((layer,), tuple(read[number][1]))
+            for number, layer in zip(numbers, layers, strict=True)
+            if layer is not None
+        }
+    return [found.get(number) or _alone(unit, *read[number]) for number, unit in enumerate(units)]
 
 
-def _turned(read: Sequence[_Read]) -> Iterator[_Held]:
-    spans = iter(finish_spans([one.begun for one in read if one.begun is not None]))
+def _alike(read: Sequence[Sequence[_Read]]) -> list[list[int]]:
+    """Units, by number, for which several adapters have narrow factors: those of equal shapes together."""
+    found: dict[tuple[object, ...], list[int]] = {}
+    for number, reads in enumerate(read):
+        updates = [one.update for one in reads if isinstance(one.update, LowRank) and is_narrow(one.update)]
+        if 1 < len(updates) == len(reads) and len({matrix_shape(update) for update in updates}) == 1:
+            adapters = tuple(one.adapter for one in reads)
+            found.setdefault((adapters, *((u.up.shape, u.down.shape) for u in updates)), []).append(number)
+    return list(found.values())
+
+
+def _stacked(units: Sequence[Unit], read: Sequence[Sequence[_Read]]) -> list[LayerComparison | None]:
+    """The comparison of each unit; None for one that has to be calculated alone, which may name what is wrong."""
+    good = np.ones(len(units), np.bool_)
+    held: list[_Held] = []
+    for column in zip(*read, strict=True):
+        span, is_good = stacked_spans([cast("LowRank", one.update) for one in column])
+        good &= is_good
+        held.append(_Held(column[0].adapter, [one.layer for one in column], [one.update for one in column], span))
+    chosen = [number for number, is_good in enumerate(good.tolist()) if is_good]
+    if len(chosen) < len(units):
+        held = [_some(one, chosen) for one in held]
+    found: list[LayerComparison | None] = [None] * len(units)
+    if chosen:
+        some = [units[number] for number in chosen]
+        with suppress(*_LAYER_ERRORS):  # products beyond float64
+            for number, layer in zip(chosen, _compare(some, [unit.name for unit in some], held), strict=True):
+                found[number] = layer
+    return found
+
+
+def _some(held: _Held, chosen: list[int]) -> _Held:
+    assert held.span is not None  # a stack of factors has spans
+    layers, updates = [held.layers[number] for number in chosen], [held.updates[number] for number in chosen]
+    return _Held(held.adapter, layers, updates, held.span.at(chosen))
+
+
+def _alone(unit: Unit, read: Sequence[_Read], skipped: list[NotCompared]) -> Outcome:
+    held: list[_Held] = []
     for one in read:
-        yield _Held(one.adapter, one.layer, one.update, None if one.begun is None else next(spans))
-
-
-def _outcome(unit: Unit, held: list[_Held], skipped: list[NotCompared]) -> Outcome:
+        try:
+            held.append(_spanned(one, alone=len(unit.holders) == 1))
+        except _LAYER_ERRORS as error:
+            skipped.append(NotCompared(one.adapter, one.layer.name, error.code, error.message, is_error=True))
     held = _of_one_shape(unit, held, skipped)
     if not held:
         return Outcome((), tuple(skipped))
-    experts = {len(one.update.parts) for one in held if isinstance(one.update, Stacked)}
     try:
-        if not experts:
-            return Outcome((_compare(unit, unit.name, held),), tuple(skipped))
-        layers = [_compare(unit, f"{unit.name}[{e}]", _expert(held, e)) for e in range(experts.pop())]
-        return Outcome(tuple(layers), tuple(skipped))
+        return Outcome(tuple(_each_expert(unit, held)), tuple(skipped))
     except _LAYER_ERRORS as error:  # products beyond float64
-        skipped += [NotCompared(one.adapter, one.layer.name, error.code, error.message, True) for one in held]
+        skipped += [NotCompared(one.adapter, one.layers[0].name, error.code, error.message, True) for one in held]
         return Outcome((), tuple(skipped))
+
+
+def _each_expert(unit: Unit, held: Sequence[_Held]) -> Iterator[LayerComparison]:
+    """The unit, or every matrix of one that is a stack of experts."""
+    first = held[0].updates[0]
+    if not isinstance(first, Stacked):
+        yield from _compare([unit], [unit.name], held)
+        return
+    for expert in range(len(first.parts)):
+        parts = [_Read(one.adapter, one.layers[0], cast("Stacked", one.updates[0]).parts[expert]) for one in held]
+        yield from _compare(
+            [unit], [f"{unit.name}[{expert}]"], [_spanned(part, alone=len(held) == 1) for part in parts]
+        )
+
+
+def _spanned(read: _Read, *, alone: bool) -> _Held:
+    """Raises: NonFiniteError for NaN and infinity, which would make every figure of the layer NaN."""
+    update, span = read.update, None
+    if not isinstance(update, Stacked | Vector):
+        update = plain(update)
+        span = None if alone else span_of(update).at(None)
+    elif not alone:
+        inner_product(update, update)
+    return _Held(read.adapter, [read.layer], [update], span)
 
 
 # -- reading -------------------------------------------------------------------------------------------
@@ -111,7 +173,7 @@ def _read(errors: tuple[Mapping[str, Finding], ...], unit: Unit) -> tuple[list[_
             skipped.append(NotCompared(number, layer.name, "opaque", layer.opaque, is_error=False))
         else:
             try:
-                read.append(_begun(number, layer, _update(piece), alone=len(unit.holders) == 1))
+                read.append(_Read(number, layer, _update(piece)))
             except OpaqueUpdateError as error:
                 skipped.append(NotCompared(number, layer.name, error.code, error.message, is_error=False))
             except _LAYER_ERRORS as error:
@@ -124,18 +186,6 @@ def _update(piece: Piece) -> Update:
     if isinstance(update, Opaque):
         raise OpaqueUpdateError(update.reason)
     return update if piece.rows is None else rows_of(update, *piece.rows)
-
-
-def _begun(number: int, layer: Layer, update: Update, *, alone: bool) -> _Read:
-    """Raises: NonFiniteError for NaN and infinity, which would make every figure of the layer NaN."""
-    if isinstance(update, Stacked | Vector):
-        inner_product(update, update)
-        return _Read(number, layer, update, None)
-    matrix = plain(update)
-    if alone:
-        inner_product(matrix, matrix)
-        return _Read(number, layer, matrix, None)
-    return _Read(number, layer, matrix, begin_span(matrix))
 
 
 def rows_of(update: Update, start: int, stop: int) -> Update:
@@ -165,58 +215,61 @@ def _of_one_shape(unit: Unit, held: list[_Held], skipped: list[NotCompared]) -> 
     """Those that agree with the first holder; the others are named as skipped."""
     kept: list[_Held] = []
     for one in held:
-        if kept and _form(one.update) != _form(kept[0].update):
-            found, wanted = _form(one.update), _form(kept[0].update)
-            reason = f"{one.layer.name}: the delta is {found}, that of another adapter for {unit.name} is {wanted}"
-            skipped.append(NotCompared(one.adapter, one.layer.name, "shape", reason, is_error=True))
+        layer = one.layers[0]
+        if kept and _form(one.updates[0]) != _form(kept[0].updates[0]):
+            found, wanted = _form(one.updates[0]), _form(kept[0].updates[0])
+            reason = f"{layer.name}: the delta is {found}, that of another adapter for {unit.name} is {wanted}"
+            skipped.append(NotCompared(one.adapter, layer.name, "shape", reason, is_error=True))
         else:
             kept.append(one)
     return kept
 
 
 def _form(update: Update) -> tuple[int, ...]:
+    """Stacks of different numbers of experts are of different forms, too."""
     return tuple(update.shape) if isinstance(update, Stacked | Vector) else matrix_shape(update)
-
-
-def _expert(held: list[_Held], expert: int) -> list[_Held]:
-    made = []
-    for one in held:
-        assert isinstance(one.update, Stacked)  # all of one shape
-        made.append(_begun(one.adapter, one.layer, one.update.parts[expert], alone=len(held) == 1))
-    return list(_turned(made))
 
 
 # -- comparing -----------------------------------------------------------------------------------------
 
 
-def _compare(unit: Unit, name: str, held: list[_Held]) -> LayerComparison:
-    count = len(unit.pieces)
-    products = np.zeros((count, count))
-    pairs: dict[Pair, LayerPair] = {}
+def _compare(units: Sequence[Unit], names: Sequence[str], held: Sequence[_Held]) -> list[LayerComparison]:
+    """Raises: NonFiniteError where a product is no number."""
+    count = len(units[0].pieces)
+    products = np.zeros((len(units), count, count))
+    pairs: list[dict[Pair, LayerPair]] = [{} for _ in units]
     for one in held:
-        energy = inner_product(one.update, one.update) if one.span is None else one.span.energy
-        products[one.adapter, one.adapter] = max(energy, 0.0)
+        products[:, one.adapter, one.adapter] = np.maximum(_energies(one), 0.0)
     for a, b in combinations(held, 2):
         i, j = a.adapter, b.adapter
-        if a.span is None or b.span is None:
-            products[i, j] = products[j, i] = inner_product(a.update, b.update)
-            pairs[i, j] = _bare_pair(products, a, b)
-        else:
-            cross = crossing(a.span, b.span)
-            products[i, j] = products[j, i] = product_of(a.update, b.update, (a.span, b.span), cross)
-            pairs[i, j] = _pair(_bare_pair(products, a, b), a.span, b.span, cross)
+        cross = None if a.span is None or b.span is None else crossing(a.span, b.span)
+        products[:, i, j] = products[:, j, i] = _inner_products(a, b, cross)
+        between = [_bare_pair(one, a, b) for one in products[:, [i, j]][:, :, [i, j]]]
+        if cross is not None and a.span is not None and b.span is not None and a.span.rank and b.span.rank:
+            between = list(_with_subspaces(between, a.span, b.span, cross))
+        for found, pair in zip(pairs, between, strict=True):
+            found[i, j] = pair
     products.flags.writeable = False
-    first_layer = held[0].layer
-    names: list[str | None] = [None] * count
-    ranks: list[int | None] = [None] * count
+    return [
+        _layer(unit, name, held, number, products[number], pairs[number])
+        for number, (unit, name) in enumerate(zip(units, names, strict=True))
+    ]
+
+
+def _layer(
+    unit: Unit, name: str, held: Sequence[_Held], number: int, products: Float64Array, pairs: Mapping[Pair, LayerPair]
+) -> LayerComparison:
+    first_layer = held[0].layers[number]
+    names: list[str | None] = [None] * len(unit.pieces)
+    ranks: list[int | None] = [None] * len(unit.pieces)
     for one in held:
-        names[one.adapter], ranks[one.adapter] = one.layer.name, one.layer.rank
+        names[one.adapter], ranks[one.adapter] = one.layers[number].name, one.layers[number].rank
     return LayerComparison(
         name=_shown_name(unit, name, first_layer),
         names=tuple(names),
         component=first_layer.component,
         block=block_of(first_layer.name),
-        shape=matrix_shape(held[0].update),
+        shape=matrix_shape(held[0].updates[number]),
         stored_ranks=tuple(ranks),
         products=products,
         pairs=pairs,
@@ -228,17 +281,28 @@ def _shown_name(unit: Unit, name: str, layer: Layer) -> str:
     return name if "." in unit.name.removesuffix(BIAS) else layer.name + name.removeprefix(unit.name)
 
 
+def _energies(held: _Held) -> Float64Array:
+    if held.span is not None:
+        return np.asarray(held.span.energy)
+    return np.array([inner_product(update, update) for update in held.updates])
+
+
+def _inner_products(a: _Held, b: _Held, cross: Crossing | None) -> Float64Array:
+    """``⟨Δ₁, Δ₂⟩``: from the spans where they hold all of both deltas, from the updates otherwise."""
+    if cross is not None and a.span is not None and b.span is not None and a.span.is_whole and b.span.is_whole:
+        return span_product(a.span, b.span, cross)
+    return np.array([inner_product(first, second) for first, second in zip(a.updates, b.updates, strict=True)])
+
+
 def _bare_pair(products: Float64Array, a: _Held, b: _Held) -> LayerPair:
-    """What inner products alone say."""
-    i, j = a.adapter, b.adapter
-    together = products[np.ix_((i, j), (i, j))]
-    out, columns = matrix_shape(a.update)
+    """What inner products alone say: the (2, 2) of two deltas."""
+    out, columns = matrix_shape(a.updates[0])
     return LayerPair(
-        cosine=cosine(products, i, j),
+        cosine=cosine(products, 0, 1),
         chance_cosine=1 / sqrt(out * columns) if out * columns else 0.0,
-        relative_difference=relative_difference(together),
-        interference=interference(together),
-        coefficient=float(together[0, 1] / together[0, 0]) if together[0, 0] else None,
+        relative_difference=relative_difference(products),
+        interference=interference(products),
+        coefficient=float(products[0, 1] / products[0, 0]) if products[0, 0] else None,
     )
 
 
@@ -249,45 +313,47 @@ def relative_difference(products: Float64Array) -> float | None:
     return sqrt(max(float(products[0, 0] - 2 * products[0, 1] + products[1, 1]), 0.0) / float(products[0, 0]))
 
 
-def _pair(bare: LayerPair, first: Span, second: Span, cross: Crossing) -> LayerPair:
+def _with_subspaces(bare: Sequence[LayerPair], first: Span, second: Span, cross: Crossing) -> Iterator[LayerPair]:
     p, q = first.rank, second.rank
-    if not p or not q:
-        return bare
     size = first.shape[0] * first.shape[1]
-    back = Crossing(cross.left.T, cross.right.T)
-    return LayerPair(
-        cosine=bare.cosine,
-        chance_cosine=bare.chance_cosine,
-        relative_difference=bare.relative_difference,
-        interference=bare.interference,
-        coefficient=bare.coefficient,
-        second_within_first=energy_within(second, cross),
-        first_within_second=energy_within(first, back),
-        chance_within_first=p * p / size,
-        chance_within_second=q * q / size,
-        tail_first=_tail(first, q),
-        tail_second=_tail(second, p),
-        ranks=(p, q),
-        left=_side(cross.left, lambda: (first.u(), second.u()), first.shape[0]),
-        right=_side(cross.right, lambda: (first.v(), second.v()), first.shape[1]),
+    figures = zip(
+        bare,
+        energy_within(second, cross).tolist(),
+        energy_within(first, cross.back).tolist(),
+        energy_beyond(first, q).tolist(),
+        energy_beyond(second, p).tolist(),
+        _sides(cross.left, lambda: (first.u(), second.u()), first.shape[0]),
+        _sides(cross.right, lambda: (first.v(), second.v()), first.shape[1]),
+        strict=True,
     )
+    for pair, second_within, first_within, tail_first, tail_second, left, right in figures:
+        yield LayerPair(
+            cosine=pair.cosine,
+            chance_cosine=pair.chance_cosine,
+            relative_difference=pair.relative_difference,
+            interference=pair.interference,
+            coefficient=pair.coefficient,
+            second_within_first=second_within,
+            first_within_second=first_within,
+            chance_within_first=p * p / size,
+            chance_within_second=q * q / size,
+            tail_first=tail_first,
+            tail_second=tail_second,
+            ranks=(p, q),
+            left=left,
+            right=right,
+        )
 
 
-def _tail(of: Span, kept: int) -> float:
-    """Share of the energy that the best approximation of rank ``kept`` loses."""
-    if kept >= of.rank:
-        return max(1.0 - float(np.sum(np.square(of.s))) / of.energy, 0.0)
-    lost = float(np.sum(np.square(of.s[kept:]))) + max(of.energy - float(np.sum(np.square(of.s))), 0.0)
-    return lost / of.energy
-
-
-def _side(cross: Float64Array, bases: Bases, dimension: int) -> SideOverlap:
-    p, q = cross.shape
-    angles = angles_of(cross, bases)
+def _sides(crosses: Float64Array, bases: Bases, dimension: int) -> list[SideOverlap]:
+    _, p, q = crosses.shape
+    angles = angles_of(crosses, bases)
     rows, columns = _indices(p), _indices(q)
-    grid = overlap_grid(cross, rows, columns)
-    angles.flags.writeable = grid.flags.writeable = False
-    return SideOverlap(angles, summarise_angles(angles, p, q, dimension), rows, columns, grid)
+    grids = overlap_grid(crosses, rows, columns)
+    angles.flags.writeable = grids.flags.writeable = False
+    summaries = summarise_angles(angles, p, q, dimension)
+    sides = zip(angles, summaries, grids, strict=True)
+    return [SideOverlap(found, summary, rows, columns, grid) for found, summary, grid in sides]
 
 
 def _indices(rank: int) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from math import prod
+from math import ceil, prod
 from typing import NamedTuple
 
 from ..adapter import Adapter, Layer
@@ -17,6 +17,8 @@ from ..formats.architectures import Part, canonical_parts
 from ..formats.base_weights import spelled_alike
 
 BIAS = ".bias"
+_ROWS = 512  # of small matrices that numpy decomposes in one call: from about there it lets other threads run
+_VALUES = 1 << 21  # of all factors that are compared at once, 16 MB in float64
 
 
 class Piece(NamedTuple):
@@ -61,6 +63,35 @@ def units_of(adapters: Sequence[Adapter], family: str) -> tuple[Unit, ...]:
                         pieces = found.setdefault(f"{unit} [{name}]", [None] * len(adapters))
                     pieces[number] = Piece(one, rows)
     return tuple(Unit(module, tuple(pieces)) for module, pieces in found.items())
+
+
+def stacks(units: Sequence[Unit]) -> list[list[int]]:
+    """The units by number, each once, a few at a time: those that are alike by kind, shape and rank together.
+
+    As many as make the calls to numpy few and long, whose matrices still stay small beside the file.
+    """
+    alike: dict[tuple[object, ...], list[int]] = {}
+    for number, unit in enumerate(units):
+        alike.setdefault(tuple(_form(piece) for piece in unit.pieces), []).append(number)
+    found = []
+    for form, numbers in alike.items():
+        count = _together(units[numbers[0]]) if any(form) else 1
+        found += [numbers[start : start + count] for start in range(0, len(numbers), count)]
+    return found
+
+
+def _form(piece: Piece | None) -> tuple[object, ...] | None:
+    return piece and (piece.layer.kind, piece.layer.shape, piece.layer.rank, piece.rows)
+
+
+def _together(unit: Unit) -> int:
+    """How many units of this form to compare at once: fewer where ranks or factors are large."""
+    layers = [piece.layer for piece in unit.pieces if piece is not None]
+    if any(not layer.rank or not layer.shape or layer.experts for layer in layers):
+        return 1
+    rank = max(layer.rank or 1 for layer in layers)
+    values = sum((layer.rank or 1) * (layer.shape[0] + prod(layer.shape[1:])) for layer in layers if layer.shape)
+    return max(1, min(ceil(_ROWS / rank), _VALUES // values))
 
 
 def _weight_and_bias(layer: Layer, module: str) -> Iterator[tuple[Layer, str]]:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ..json_ready import encodable, json_ready
 
 if TYPE_CHECKING:
+    from ..linalg.angles import AngleSummary
     from ..linalg.floats import Float64Array
-    from ..linalg.subspace import AngleSummary
     from .lineage import Lineage
 
 Pair = tuple[int, int]  # numbers of two adapters, the smaller first

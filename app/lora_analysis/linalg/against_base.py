@@ -102,7 +102,7 @@ def against_base(update: Update, base: FloatArray, *, top: int = TOP, epsilon: f
     require_finite("the base weight", base)
     weight = widen(base)
     delta = span(update)
-    norm, size = float(np.linalg.norm(weight)), sqrt(delta.energy)
+    norm, size = float(np.linalg.norm(weight)), sqrt(float(delta.energy))
     if not norm or not delta.rank:
         return _nothing_beside(norm, size / norm if norm else None)
     u, v = delta.u(), delta.v()
