@@ -16,6 +16,7 @@ from .. import __version__
 from ..adapter import TensorSource
 from ..errors import OptionError
 from ..formats.adapter_output import new_folder
+from ..formats.checkpoint import NORMS_SUFFIX
 from ..formats.digests import request_hashes
 from ..formats.encoding import buffer_of
 from ..formats.layout import TensorPlan
@@ -161,7 +162,7 @@ def _bake(plan: BakePlan, source: TensorSource, key: str) -> Baked:
 
 
 def _copy_others(plan: BakePlan, folder: Path) -> tuple[str, ...]:
-    """The index, and small files beside it that loaders need: configurations, tokenizers."""
+    """The index, and what loaders need beside it: configurations, tokenizers; not the norms of the old weights."""
     index = plan.checkpoint.index
     assert index is not None  # the caller has a folder
     copied = []
@@ -169,6 +170,7 @@ def _copy_others(plan: BakePlan, folder: Path) -> tuple[str, ...]:
         if (
             file.is_file()
             and file.suffix in (".json", ".txt", ".model", ".jinja")
+            and not file.name.endswith(NORMS_SUFFIX)
             and file.stat().st_size < _COPIED_LIMIT
         ):
             shutil.copyfile(file, folder / file.name)

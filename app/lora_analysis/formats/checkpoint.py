@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..adapter import FloatArray, TensorInfo, TensorSource
+from ..adapter import FloatArray, TensorInfo
 from ..errors import ConfigError, FileAccessError
 from .container import open_source
 from .folder import read_config
+from .source import FileSource
 
 _HEADER_LIMIT = 100_000_000  # bytes; what the format allows
 _INDEX = ".safetensors.index.json"
+NORMS_SUFFIX = ".norms.json"  # of the file beside a checkpoint that keeps its weights' norms
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,7 +24,7 @@ class Checkpoint:
     """Base weights by name, whichever file holds them."""
 
     path: Path
-    shards: Mapping[str, TensorSource]  # file name -> its tensors, in the order of the names
+    shards: Mapping[str, FileSource]  # file name -> its tensors, in the order of the names
     index: Path | None  # of a checkpoint in several files
     homes: Mapping[str, str]  # tensor -> file name
 
@@ -51,6 +53,12 @@ class Checkpoint:
         return sum(source.size for source in self.shards.values())
 
     @property
+    def main_file(self) -> Path:
+        """The index, or the only file: one path, whether the checkpoint was named by it or by its folder."""
+        folder = self.path if self.path.is_dir() else self.path.parent
+        return self.index or folder / next(iter(self.shards))
+
+    @property
     def files(self) -> list[Path]:
         """Everything that is read."""
         folder = self.path if self.path.is_dir() else self.path.parent
@@ -63,9 +71,9 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Iterator[Checkpoint]:
 
     Raises: FileAccessError where there is none, ConfigError for an index that does not fit its shards, HeaderError.
     """
-    folder, names, index = _files_of(Path(path))
+    folder, names, index, listed = _files_of(Path(path))
     with ExitStack() as stack:
-        shards: dict[str, TensorSource] = {}
+        shards: dict[str, FileSource] = {}
         homes: dict[str, str] = {}
         for name in names:
             source = open_source(folder / name, header_limit=_HEADER_LIMIT)
@@ -75,26 +83,31 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Iterator[Checkpoint]:
                 if key in homes:
                     raise ConfigError(f"{name}: tensor {key} is also in {homes[key]}")
                 homes[key] = name
+        missing = [key for key in listed if key not in homes]
+        if missing and index is not None:
+            raise ConfigError(
+                f"{index.name}: tensor {missing[0]} is listed, no shard holds it ({len(missing)} missing)"
+            )
         yield Checkpoint(Path(path), shards, index, homes)
 
 
-def _files_of(path: Path) -> tuple[Path, list[str], Path | None]:
-    """Folder, file names, index."""
+def _files_of(path: Path) -> tuple[Path, list[str], Path | None, Collection[str]]:
+    """Folder, file names, index, and the tensors that the index lists."""
     if path.name.endswith(_INDEX):
-        return path.parent, _shards(path), path
+        return _sharded(path)
     if not path.is_dir():
-        return path.parent, [path.name], None
+        return path.parent, [path.name], None, ()
     indices = sorted(path.glob(f"*{_INDEX}"))
     if len(indices) == 1:
-        return path, _shards(indices[0]), indices[0]
+        return _sharded(indices[0])
     files = sorted(file.name for file in path.glob("*.safetensors"))
     if len(files) != 1 or indices:
         what = f"{len(indices)} indices" if indices else f"{len(files)} safetensors files and no index"
         raise FileAccessError(f"{path}: the folder holds {what}; name the checkpoint's file or its index")
-    return path, files, None
+    return path, files, None, ()
 
 
-def _shards(index: Path) -> list[str]:
+def _sharded(index: Path) -> tuple[Path, list[str], Path, Collection[str]]:
     document = read_config(index)
     weight_map = document.get("weight_map") if document else None
     if not isinstance(weight_map, dict) or not weight_map:
@@ -103,4 +116,4 @@ def _shards(index: Path) -> list[str]:
     outside = next((name for name in names if name != os.path.basename(name) or name in ("", ".", "..")), None)
     if outside is not None:
         raise ConfigError(f"{index.name}: shard {outside!r} is not a plain file name")
-    return names
+    return index.parent, names, index, weight_map

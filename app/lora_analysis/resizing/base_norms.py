@@ -1,7 +1,9 @@
 """Norms of the base weights under an adapter, calculated once per checkpoint and kept in a file beside it.
 
-The file is ``<checkpoint>.norms.json``: the checkpoint's size and modification time, and two numbers per weight. It
-is used while both still hold, and rewritten otherwise; where it cannot be written, nothing but time is lost.
+The file is ``<checkpoint>.norms.json``, or ``<index>.norms.json`` of a checkpoint in shards, whether that was named by
+its index or its folder: every file's name, size and modification time, and two numbers per weight. It is used while
+all of them still hold, and rewritten otherwise: norms of a weight can lie in several shards, and one of another shard
+is cheap to calculate again. Where it cannot be written, nothing but time is lost.
 """
 
 from __future__ import annotations
@@ -14,20 +16,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..adapter import FloatArray, Layer, TensorInfo, TensorSource
+from ..adapter import Layer, TensorInfo
 from ..errors import LoraAnalysisError, NonFiniteError, OptionError
 from ..formats.atomic import atomic_file
 from ..formats.base_weights import Rows, base_matrix, match_base_weights
-from ..formats.container import open_source
+from ..formats.checkpoint import NORMS_SUFFIX, Checkpoint, open_checkpoint
 from ..formats.files import read_small_file
 from ..formats.strict_json import dumps, loads
 from ..linalg.floats import widen
+from ..linalg.spectral_norm import spectral_norm
 from ..linalg.streams import map_layers
 
 logger = logging.getLogger(__name__)
-_ITERATIONS = 64  # of the power method: the relative error is far below what a score, a logarithm, can see
 _MAX_SIDECAR_BYTES = 25_000_000
-_VERSION = 1
+_VERSION = 2
 
 
 class BaseNorms(NamedTuple):
@@ -45,27 +47,28 @@ def base_norms(
     workers: int | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> dict[str, BaseNorms]:
-    """Norms of the base weight of every layer, by layer name.
+    """Norms of the base weight of every layer, by layer name. ``checkpoint``: a file, a folder or an index of shards.
 
     Raises: OptionError where a layer finds no weight of its name and size in the checkpoint; NonFiniteError naming
-    the weight; FileAccessError and HeaderError for the checkpoint itself; CancelledError.
+    the weight; what ``open_checkpoint`` raises; CancelledError.
     """
-    path = Path(checkpoint)
-    with open_source(path, header_limit=100_000_000) as source:
-        weights = match_base_weights(layers, source.tensors, family)
+    with open_checkpoint(checkpoint) as source:
+        tensors = source.tensors
+        weights = match_base_weights(layers, tensors, family)
         missing = [name for name in layers if name not in weights]
         if missing:
             raise OptionError(
-                f"{path.name}: {len(missing)} of {len(layers)} layers find no weight of their name and size there, "
+                f"{source.name}: {len(missing)} of {len(layers)} layers find no weight of their name and size there, "
                 f"e.g. {missing[0]}; give the checkpoint this adapter was trained on"
             )
-        known = _read_sidecar(path)
-        labels = {rows: _label(rows, source.tensors) for rows in weights.values()}
+        stamp = _stamp(source)
+        known = _read_sidecar(source, stamp)
+        labels = {rows: _label(rows, tensors) for rows in weights.values()}
         wanted = [rows for rows, label in labels.items() if label not in known]
         found = map_layers(lambda rows: _norms(source, rows), wanted, workers=workers, cancel=cancel)
         known.update((labels[rows], norms) for rows, norms in zip(wanted, found, strict=True))
-    if wanted:
-        _write_sidecar(path, known)
+        if wanted and _stamp(source) == stamp:  # else somebody writes to it, and nobody knows what was read
+            _write_sidecar(source, stamp, known)
     return {name: known[labels[rows]] for name, rows in weights.items()}
 
 
@@ -76,49 +79,36 @@ def _label(rows: tuple[Rows, ...], tensors: Mapping[str, TensorInfo]) -> str:
     )
 
 
-def _norms(source: TensorSource, rows: tuple[Rows, ...]) -> BaseNorms:
+def _norms(source: Checkpoint, rows: tuple[Rows, ...]) -> BaseNorms:
     matrix = widen(base_matrix(source.array, rows), "float32")
     frobenius = float(np.sqrt(np.sum(np.square(matrix, dtype=np.float64))))
     if not np.isfinite(frobenius):
         raise NonFiniteError(f"{rows[0].key}: the base weight holds NaN or infinity")
-    return BaseNorms(_largest_singular_value(matrix), frobenius)
-
-
-def _largest_singular_value(matrix: FloatArray) -> float:
-    """By the power method on the smaller Gram side, from a fixed start: the same matrix gives the same value."""
-    rows = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    vector = np.asarray(np.random.default_rng(0).standard_normal(rows.shape[0]), np.float32)
-    value = 0.0
-    for _ in range(_ITERATIONS):
-        length = float(np.linalg.norm(vector))
-        if length == 0.0:
-            return 0.0
-        vector = rows @ (rows.T @ (vector / length))
-        value = float(np.linalg.norm(vector))
-    return float(np.sqrt(value))
+    return BaseNorms(spectral_norm(matrix), frobenius)
 
 
 # -- the file beside the checkpoint ----------------------------------------------------------------------
 
 
-def sidecar_of(checkpoint: Path) -> Path:
-    """Where the norms of a checkpoint are kept."""
-    return checkpoint.with_name(f"{checkpoint.name}.norms.json")
+def sidecar_of(main_file: Path) -> Path:
+    """Where the norms of a checkpoint are kept, by its only file or its index."""
+    return main_file.with_name(f"{main_file.name}{NORMS_SUFFIX}")
 
 
-def _stamp(checkpoint: Path) -> dict[str, Any]:
-    found = checkpoint.stat()
-    return {"version": _VERSION, "size": found.st_size, "mtime_ns": found.st_mtime_ns}
+def _stamp(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What the norms were calculated from: of the open files, which a new file of the same name is not."""
+    found = {name: shard.identity for name, shard in checkpoint.shards.items()}
+    return {"version": _VERSION, "files": {name: [one.size, one.modified_ns] for name, one in found.items()}}
 
 
-def _read_sidecar(checkpoint: Path) -> dict[str, BaseNorms]:
+def _read_sidecar(checkpoint: Checkpoint, stamp: Mapping[str, Any]) -> dict[str, BaseNorms]:
     """What is kept and still true. A file that is missing, stale or not ours is no error: it will be made anew."""
-    path = sidecar_of(checkpoint)
+    path = sidecar_of(checkpoint.main_file)
     if not path.exists():
         return {}
     try:
         document = loads(read_small_file(path, _MAX_SIDECAR_BYTES), what=path.name)
-        if {key: document[key] for key in _stamp(checkpoint)} != _stamp(checkpoint):
+        if {key: document[key] for key in stamp} != stamp:
             return {}
         return {str(key): BaseNorms(float(pair[0]), float(pair[1])) for key, pair in document["norms"].items()}
     except (LoraAnalysisError, KeyError, TypeError, ValueError, IndexError, AttributeError):
@@ -126,10 +116,10 @@ def _read_sidecar(checkpoint: Path) -> dict[str, BaseNorms]:
         return {}
 
 
-def _write_sidecar(checkpoint: Path, norms: Mapping[str, BaseNorms]) -> None:
-    document = {**_stamp(checkpoint), "norms": {key: list(pair) for key, pair in norms.items()}}
+def _write_sidecar(checkpoint: Checkpoint, stamp: Mapping[str, Any], norms: Mapping[str, BaseNorms]) -> None:
+    document = {**stamp, "norms": {key: list(pair) for key, pair in norms.items()}}
     try:
-        with atomic_file(sidecar_of(checkpoint), overwrite=True) as file:
+        with atomic_file(sidecar_of(checkpoint.main_file), overwrite=True) as file:
             file.write(dumps(document).encode())
     except LoraAnalysisError as error:
         logger.warning("the norms of %s could not be kept: %s", checkpoint.name, error.message)
