@@ -11,13 +11,12 @@ from ..formats.digests import PLACEHOLDERS
 from ..formats.strict_json import dumps, loads
 from ..resizing.header import OPERATION_KEY
 from ..resizing.plan import LayerPlan
-from ..resizing.provenance import HISTORY_KEY
+from ..resizing.provenance import HISTORY_KEY, UNKNOWN_DIGEST
 from .inputs import MergeInput
 from .options import MergeOptions
 from .policies import inherited
 from .recipe import RECIPE_KEY, recipe_text
 
-UNKNOWN_DIGEST = "?" * 64  # stands in a plan's header for a digest of an input, which only writing needs
 # What the header says about the base model and the container, for loaders that read it.
 _KEPT_WHERE_EQUAL = (
     "format",

@@ -1,4 +1,4 @@
-"""Carry out a merge plan: hash the inputs, stream the layers through the engine, report what was measured."""
+"""Carry out a merge plan: stream the layers through the engine, hash the inputs meanwhile, report what was measured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..formats.writer import WriteReport
 from ..linalg.streams import map_layers
 from ..resizing.plan import LayerPlan, total_error
 from ..resizing.provenance import data_sha256
-from ..resizing.writing import check_output, write_resize
+from ..resizing.writing import Late, check_output, write_resize
 from .elements import measure_rounding
 from .header import output_metadata
 from .lookahead import Lookahead
@@ -74,16 +74,11 @@ def write_merge(
     """
     check_merge_output(plan, target, overwrite=overwrite)
     plan.run.thresholds.find(workers=workers, cancel=cancel)
-    sources = [item.adapter.source for item in plan.inputs]
-    stop = cancel or (lambda: False)
-    begun = zip_longest(sources, digests_ahead)
-    digests = list(map_layers(lambda one: data_sha256(one[0], stop, one[1]), begun, workers=workers, cancel=cancel))
-    metadata = output_metadata(plan.inputs, plan.options, plan.layers, digests)
     plan.run.is_written = True
     ahead = Lookahead(plan.rewriting.adapter, plan.rewriting.layers, plan.run)
-    rewriting = replace(plan.rewriting, metadata=metadata, decompositions=ahead)
     done = write_resize(
-        rewriting, target, overwrite=overwrite, workers=workers, progress=progress, cancel=cancel
+        replace(plan.rewriting, decompositions=ahead), target,
+        overwrite=overwrite, workers=workers, progress=progress, cancel=cancel, late=_with_digests(plan, digests_ahead),
     )  # fmt: skip
     seen = plan.run.observations
     factored = {name: with_missing(layer, seen.get(name)) for name, layer in done.layers.items()}
@@ -92,6 +87,17 @@ def write_merge(
     assert error is not None  # every layer was measured
     before = _before_rounding(done.relative_error_before_rounding, done.layers, plan)
     return MergeReport(plan, done.written, layers, error, before)
+
+
+def _with_digests(plan: MergePlan, ahead: Sequence[DigestAhead]) -> Late:
+    """The output's metadata with the digests of the inputs, which are hashed while layers are calculated."""
+    sources = [item.adapter.source for item in plan.inputs]
+
+    def metadata(stop: Cancel) -> Mapping[str, str]:
+        digests = [data_sha256(source, stop, begun) for source, begun in zip_longest(sources, ahead)]
+        return output_metadata(plan.inputs, plan.options, plan.layers, digests)
+
+    return metadata
 
 
 def _before_rounding(truncation: float, layers: Mapping[str, LayerPlan], plan: MergePlan) -> float:

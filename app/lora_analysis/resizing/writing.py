@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]  # bytes written, bytes in all
 Cancel = Callable[[], bool]
+Late = Callable[[Cancel], Mapping[str, str]]  # metadata that takes long, calculated until it is told to stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +84,12 @@ def write_resize(
     progress: Progress | None = None,
     cancel: Cancel | None = None,
     digest_ahead: DigestAhead | None = None,
+    late: Late | None = None,
 ) -> ResizeReport:
     """Write the planned adapter to ``target``, whole or not at all. The input is not touched.
 
-    ``digest_ahead``: of the input, where its digest was begun before the plan.
+    ``digest_ahead``: of the input, where its digest was begun before the plan. ``late``: the metadata to write in place
+    of the plan's, which has to be as long; by default the plan's with the digest of the input.
 
     Raises: OptionError, OutputError, NonFiniteError naming the layer, CancelledError.
     """
@@ -95,7 +98,7 @@ def write_resize(
         raise OptionError(f"{plan.adapter.path}: no layer would change; every rank already satisfies the request")
     losses: dict[str, Written] = {}
     chunks = _chunks(plan, losses, workers, cancel)
-    with _input_digest(plan, digest_ahead) as late_metadata:
+    with _meanwhile(late or _with_input_digest(plan, digest_ahead), cancel) as late_metadata:
         written = write_adapter(
             place, plan.tensors, chunks, plan.metadata, plan.config,
             overwrite=overwrite, late_metadata=late_metadata, progress=progress, cancel=cancel,
@@ -108,17 +111,24 @@ def write_resize(
     return ResizeReport(plan, written, layers, after, before)
 
 
-@contextmanager
-def _input_digest(plan: ResizePlan, ahead: DigestAhead | None) -> Iterator[Callable[[], Mapping[str, str]] | None]:
-    """A thread that hashes the input meanwhile: the metadata with its digest; None where no digest is missing."""
+def _with_input_digest(plan: ResizePlan, ahead: DigestAhead | None) -> Late | None:
+    """The plan's metadata with the digest of its input; None where no digest is missing."""
     if UNKNOWN_DIGEST not in plan.metadata.get(HISTORY_KEY, ""):
+        return None
+    return lambda stop: with_digest(plan.metadata, data_sha256(plan.adapter.source, stop, ahead))
+
+
+@contextmanager
+def _meanwhile(late: Late | None, cancel: Cancel | None) -> Iterator[Callable[[], Mapping[str, str]] | None]:
+    """A thread that calculates metadata from now on, and what waits for it."""
+    if late is None:
         yield None
         return
     stop = Event()
     with ThreadPoolExecutor(1, thread_name_prefix="digest") as pool:  # waits: the caller closes the input afterwards
-        digest = pool.submit(data_sha256, plan.adapter.source, stop.is_set, ahead)
+        metadata = pool.submit(late, lambda: stop.is_set() or (cancel is not None and cancel()))
         try:
-            yield lambda: with_digest(plan.metadata, digest.result())
+            yield metadata.result
         finally:
             stop.set()
 
