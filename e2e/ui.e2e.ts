@@ -44,7 +44,14 @@ describe.skipIf(reason)("the web UI on a real server", () => {
     page.on("response", (response) => {
       const name = new URL(response.url()).pathname;
       if (name.endsWith(".js"))
-        reading.push(response.body().then((body) => void loaded.set(name, gzipSync(body).length)));
+        reading.push(
+          response.body().then(
+            (body) => void loaded.set(name, gzipSync(body).length),
+            (error) => {
+              if (!page.isClosed()) throw error; // what comes when all was counted counts no more
+            },
+          ),
+        );
     });
     await page.goto(`${server.url}/?token=${TOKEN}`);
     await page.getByText("sdxl-character-kohya").first().waitFor();
@@ -312,6 +319,24 @@ describe.skipIf(reason)("the web UI on a real server", () => {
     );
     expect(measured).toBe(0);
     expect(statSync(join(server.folder, "out", "for-comfyui.safetensors")).size).toBeGreaterThan(100_000);
+  });
+
+  it("a report is made on the screen that asked for it, and downloaded", async () => {
+    const page = await go(`/inspect?id=${await idOf(session.page, "sdxl-character-kohya")}`);
+    await page.getByRole("button", { name: "Report", exact: true }).click();
+    await page.getByTestId("report-ready").waitFor({ timeout: 55_000 });
+    await page.getByText(/lora report .*sdxl-character-kohya\.safetensors -o outputs/).waitFor();
+    await expectAccessible(page);
+    const [saved] = await Promise.all([
+      page.waitForEvent("download"),
+      page.getByTestId("report-ready").getByRole("link", { name: "Download" }).click(),
+    ]);
+    expect(saved.suggestedFilename()).toBe("sdxl-character-kohya.report.html");
+    expect(readFileSync(await saved.path(), "utf8")).toMatch(/^<!doctype html>[\s\S]*Every singular value/);
+    await page.reload();
+    await page.getByTestId("report-ready").waitFor();
+    await page.getByRole("button", { name: "Put the job away" }).click();
+    await page.getByTestId("report-ready").waitFor({ state: "detached" });
   });
 
   it("a job survives a reload, and one that is cancelled stops", async () => {

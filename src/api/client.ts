@@ -1,6 +1,7 @@
 /** The only place that knows addresses. Types come from the server's OpenAPI document. */
 
 import createClient from "openapi-fetch";
+import { isOneFile } from "../lib/output";
 import { ApiError, errorOf } from "./errors";
 import type { components, paths } from "./schema";
 import { session } from "./session";
@@ -8,6 +9,8 @@ import { serverVersion } from "./version";
 
 export type Schemas = components["schemas"];
 export type Job = Schemas["Job"];
+/** Any of the requests that `POST /jobs` takes. */
+export type JobRequest = paths["/api/v1/jobs"]["post"]["requestBody"]["content"]["application/json"];
 export type AdapterRow = Schemas["AdapterRow"];
 
 /** A session that ended is renewed by the dialog, and the request is made again: no form loses what was typed. */
@@ -125,6 +128,14 @@ export function upload(
 
 export const fileAddress = (id: string, name?: string) =>
   `/api/v1/adapters/${id}/file${name ? `?name=${encodeURIComponent(name)}` : ""}`;
+
+export const resultAddress = (job: string) => `/api/v1/jobs/${job}/result`;
+
+/** What a finished job left to download: the file it wrote, or its page. A folder is several files. */
+export function downloadOf(job: Job): string | null {
+  if (job.kind === "report") return job.has_result ? resultAddress(job.id) : null;
+  return job.outputs[0] && isOneFile(job) ? fileAddress(job.outputs[0]) : null;
+}
 
 /** The stream of events about all jobs; the cookie opens it. */
 export const EVENTS = "/api/v1/events";

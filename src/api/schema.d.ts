@@ -520,7 +520,7 @@ export interface paths {
         };
         /**
          * Result
-         * @description The whole result of a job that succeeded: a report, an analysis.
+         * @description The whole result of a job that succeeded: what was done, an analysis; of ``report`` the page, to save.
          */
         get: operations["jobs_result"];
         put?: never;
@@ -1554,6 +1554,19 @@ export interface components {
         RemovedEvent: {
             /** Id */
             id: string;
+        };
+        /**
+         * ReportJobRequest
+         * @description Metadata, findings, spectra, figures and a recommended rank on one HTML page, which is the job's result.
+         */
+        ReportJobRequest: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "report";
+            /** Adapter */
+            adapter: string;
         };
         /**
          * ResizeJobRequest
@@ -3209,7 +3222,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["ResizeJobRequest"] | components["schemas"]["MergeJobRequest"] | components["schemas"]["ConvertJobRequest"] | components["schemas"]["VerifyJobRequest"];
+                "application/json": components["schemas"]["ResizeJobRequest"] | components["schemas"]["MergeJobRequest"] | components["schemas"]["ConvertJobRequest"] | components["schemas"]["VerifyJobRequest"] | components["schemas"]["ReportJobRequest"];
             };
         };
         responses: {

@@ -2,11 +2,11 @@ import { Button } from "@mantine/core";
 import { type QueryClient, useQueryClient } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
 import { useEffect } from "react";
-import { api, EVENTS, fileAddress, type Job, type Schemas, take } from "../api/client";
+import { api, EVENTS, type Job, type Schemas, take } from "../api/client";
 import { ApiError } from "../api/errors";
 import { jobs as jobsQuery } from "../api/queries";
+import { ResultButtons } from "../components/LoraAnalysis/ResultButtons";
 import { bytes, percent } from "../lib/format";
-import { isOneFile } from "../lib/output";
 import { failed, succeeded } from "./notices";
 
 const FINISHED = new Set(["succeeded", "failed", "cancelled", "interrupted"]);
@@ -107,7 +107,7 @@ function announce(job: Job, client: QueryClient, navigate: Navigate): void {
   );
   if (job.state === "succeeded") {
     if (job.family === "write")
-      succeeded(`${job.title}: done`, figures(job), <WriteActions job={job} client={client} navigate={navigate} />);
+      succeeded(`${job.title}: done`, figures(job), <WriteActions job={job} client={client} />);
     else if (job.family === "scan") succeeded(`${job.title}: done`);
   } else if (job.state === "cancelled") {
     succeeded(`${job.title}: cancelled`, "Nothing was written.");
@@ -131,9 +131,9 @@ function figures(job: Job): string {
   return words.join(" · ");
 }
 
-function WriteActions({ job, client, navigate }: { job: Job; client: QueryClient; navigate: Navigate }) {
+function WriteActions({ job, client }: { job: Job; client: QueryClient }) {
   const made = job.outputs[0];
-  if (!made) return null;
+  if (!made) return <ResultButtons job={job} size="compact-xs" />;
   const undo = async () => {
     try {
       await take(api.DELETE("/api/v1/adapters/{id}", { params: { path: { id: made } } }));
@@ -143,30 +143,9 @@ function WriteActions({ job, client, navigate }: { job: Job; client: QueryClient
       failed("The file could not be removed", error);
     }
   };
-  const input = job.adapters[0];
   return (
     <>
-      <Button
-        size="compact-xs"
-        variant="default"
-        onClick={() => void navigate({ to: "/inspect", search: { id: made } })}
-      >
-        Open
-      </Button>
-      {isOneFile(job) && (
-        <Button size="compact-xs" variant="default" component="a" href={fileAddress(made)} download>
-          Download
-        </Button>
-      )}
-      {input && (
-        <Button
-          size="compact-xs"
-          variant="default"
-          onClick={() => void navigate({ to: "/compare", search: { ids: [input, made] } })}
-        >
-          Compare with original
-        </Button>
-      )}
+      <ResultButtons job={job} size="compact-xs" />
       <Button size="compact-xs" variant="default" color="red" onClick={() => void undo()}>
         Undo
       </Button>

@@ -57,6 +57,7 @@ const inspect = createRoute({
     local: read.flag(s, "local"),
     tab: read.oneOf(s, "tab", INSPECT_TABS),
     find: read.text(s, "find"),
+    job: read.id(s, "job"),
   })),
   component: lazyRouteComponent(() => import("../components/LoraAnalysis/Inspect")),
 });

@@ -4,7 +4,7 @@ import { relation } from "./comparison";
 import { toCsv, toJson, toTsv } from "./export";
 import { bytes, fileStem, number, percent, printable, seconds, short } from "./format";
 import { groupsOf, orderRows } from "./layers";
-import { isOneFile } from "./output";
+import { isDocument, isOneFile } from "./output";
 import { promptTags } from "./prompt";
 import { paint } from "./raster";
 import * as read from "./search";
@@ -181,6 +181,11 @@ describe("rows and prompts", () => {
     expect(relation(0.02, 0.01)).toBe("independent");
     expect(relation(null, null)).toBe("independent");
   });
+});
+
+it("what a job found out is a document, unless it is binary, a page or a picture", () => {
+  expect(["resize", "verify", "scan"].every((kind) => isDocument({ kind }))).toBe(true);
+  expect(["spectra", "report", "figure"].some((kind) => isDocument({ kind }))).toBe(false);
 });
 
 it("a job wrote one file where its output has an ending, else a folder", () => {

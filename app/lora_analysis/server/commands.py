@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import posixpath
 import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from .naming import report_name
 
 _FLAGS: Mapping[str, str] = {
     "rank": "--rank", "energy": "--energy", "norm": "--norm", "sum": "--sum", "ratio": "--ratio",
@@ -44,6 +47,9 @@ def command_of(kind: str, params: Mapping[str, Any], name_of: Callable[[str], st
         words = [name_of(params["adapter"]), *_options(params["options"])]
     elif kind == "verify":
         return shlex.join(["lora", "inspect", "--hash", "--scan", name_of(params["adapter"])])
+    elif kind == "report":
+        place = name_of(params["adapter"])
+        return shlex.join(["lora", "report", place, "-o", f"outputs/{report_name(posixpath.basename(place))}"])
     else:
         return None
     return shlex.join(["lora", kind, *words, "-o", f"outputs/{params['output']}"])

@@ -20,6 +20,12 @@ def default_name(kind: str, options: Mapping[str, Any], name: str, *, is_folder:
     return f"{stem}_{_ending(kind, options)}{numbered}{'' if makes_folder else '.safetensors'}"
 
 
+def report_name(name: str) -> str:
+    """Of the page about an adapter."""
+    stem = name[:_MOST_CHARACTERS].removesuffix(".safetensors").strip(". ") or "adapter"
+    return f"{stem}.report.html"
+
+
 def _ending(kind: str, options: Mapping[str, Any]) -> str:
     """``r16`` for a resize to a fixed rank, the dialect of a conversion, else what is done."""
     if kind == "resize":

@@ -1,18 +1,17 @@
-import { Button, Checkbox, Group, Paper, Select, Stack, Text, TextInput, Title } from "@mantine/core";
+import { Checkbox, Paper, Select, Stack, Text } from "@mantine/core";
 import { IconTransform } from "@tabler/icons-react";
-import { useMutation, useQuery } from "@tanstack/react-query";
+import { useQuery } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
-import { api, type Schemas, take } from "../../api/client";
+import type { Schemas } from "../../api/client";
 import { adapterRow, convertPlan } from "../../api/queries";
 import { CONVERT_TARGETS } from "../../app/router";
-import { bytes } from "../../lib/format";
-import { Command } from "../ui/Copy";
 import { Empty, ErrorState } from "../ui/states";
 import { AdapterPicker } from "./AdapterPicker";
 import { ConvertPlanView } from "./ConvertPlanView";
-import { JobPanel } from "./JobPanel";
 import { DTYPES } from "./resizeOptions";
+import { Screen } from "./Screen";
+import { WriteForm } from "./WriteForm";
 
 const TARGETS: Record<(typeof CONVERT_TARGETS)[number], string> = {
   kohya: "kohya: sd-scripts, A1111, Forge",
@@ -23,15 +22,13 @@ const TARGETS: Record<(typeof CONVERT_TARGETS)[number], string> = {
 
 /** The same deltas under the names that another program reads: what cannot be said is on the screen before it is lost. */
 export default function Convert() {
-  const { id, job } = useSearch({ from: "/convert" });
+  const { id } = useSearch({ from: "/convert" });
   const navigate = useNavigate({ from: "/convert" });
   const row = useQuery({ ...adapterRow(id ?? ""), enabled: Boolean(id) });
   return (
-    <Stack gap="md">
-      <Group align="flex-end" gap="lg">
-        <Title order={1} size="h3">
-          Convert
-        </Title>
+    <Screen
+      title="Convert"
+      head={
         <div style={{ width: 380 }}>
           <AdapterPicker
             label="Adapter"
@@ -39,7 +36,8 @@ export default function Convert() {
             onChange={(next) => void navigate({ search: (before) => ({ ...before, id: next.id, job: undefined }) })}
           />
         </div>
-      </Group>
+      }
+    >
       {!id && (
         <Empty title="Which adapter, for which program?" icon={<IconTransform size={42} stroke={1.3} aria-hidden />}>
           <Text size="sm">
@@ -50,13 +48,7 @@ export default function Convert() {
       )}
       {row.isError && <ErrorState error={row.error} title="This adapter is not in the library" />}
       {id && row.data && <Converting key={id} id={id} from={row.data.dialect} />}
-      {job && (
-        <JobPanel
-          id={job}
-          onClose={() => void navigate({ search: (before) => ({ ...before, job: undefined }), replace: true })}
-        />
-      )}
-    </Stack>
+    </Screen>
   );
 }
 
@@ -114,51 +106,25 @@ interface WriteConversionProps {
 
 /** Writes what the plan says; where something would be lost, only after that was agreed to. */
 function WriteConversion({ id, options, plan }: WriteConversionProps) {
-  const navigate = useNavigate({ from: "/convert" });
-  const [typed, setTyped] = useState("");
   const [agreed, setAgreed] = useState(false);
   const loses = (plan?.missing.length ?? 0) > 0;
-  const output = typed.trim();
-  const write = useMutation({
-    mutationFn: () =>
-      take(
-        api.POST("/api/v1/jobs", {
-          body: {
-            kind: "convert",
-            adapter: id,
-            options: { ...options, drop: loses && agreed },
-            ...(output ? { output } : {}),
-          },
-        }),
-      ),
-    meta: { failure: "The conversion was not started", success: "The conversion is queued" },
-    onSuccess: (job) => void navigate({ search: (before) => ({ ...before, job: job.id }), replace: true }),
-  });
-  const suggested = plan?.output ?? "";
-  const named = plan && output ? plan.command.replace(suggested, output) : plan?.command;
   return (
-    <Paper withBorder p="md" component="section" aria-label="Write">
-      <Stack gap="sm">
-        <TextInput
-          label="Output name"
-          description="In the server's output folder; never over an existing file."
-          placeholder={suggested}
-          value={typed}
-          onChange={(event) => setTyped(event.currentTarget.value)}
+    <WriteForm
+      what="conversion"
+      request={{ kind: "convert", adapter: id, options: { ...options, drop: loses && agreed } }}
+      plan={plan}
+      isCurrent={plan !== undefined}
+      isHeld={loses && !agreed}
+      // The plan was made with --drop so that it lists what that would cost.
+      command={loses ? plan?.command : plan?.command.replace(" --drop", "")}
+    >
+      {loses && (
+        <Checkbox
+          label="Leave out what cannot be written"
+          checked={agreed}
+          onChange={(event) => setAgreed(event.currentTarget.checked)}
         />
-        {loses && (
-          <Checkbox
-            label="Leave out what cannot be written"
-            checked={agreed}
-            onChange={(event) => setAgreed(event.currentTarget.checked)}
-          />
-        )}
-        <Button onClick={() => write.mutate()} loading={write.isPending} disabled={!plan || (loses && !agreed)}>
-          {plan ? `Write ${bytes(plan.size_after)}` : "Write"}
-        </Button>
-        {/* The plan was made with --drop so that it lists what that would cost. */}
-        <Command command={loses ? named : named?.replace(" --drop", "")} />
-      </Stack>
-    </Paper>
+      )}
+    </WriteForm>
   );
 }

@@ -18,6 +18,8 @@ import { LayersTab } from "./LayersTab";
 import { LocalInspect } from "./LocalInspect";
 import { MetadataTab } from "./MetadataTab";
 import { OverviewTab } from "./OverviewTab";
+import { ReportButton } from "./ReportButton";
+import { ShownJob } from "./Screen";
 import { TagsTab } from "./TagsTab";
 import { VerifyButton } from "./VerifyButton";
 
@@ -129,6 +131,7 @@ function KnownInspect({ id }: { id: string }) {
             Pin
           </Button>
           <VerifyButton id={id} />
+          <ReportButton id={id} />
           {data?.kind === "file" && (
             <Button size="sm" variant="default" component="a" href={fileAddress(id)} download>
               Download
@@ -150,6 +153,7 @@ function KnownInspect({ id }: { id: string }) {
           </Button>
         </Group>
       </Group>
+      <ShownJob />
       {found.isPending && <Waiting what="Reading headers" />}
       {found.isError && (
         <ErrorState error={found.error} title="This file cannot be read" retry={() => void found.refetch()} />

@@ -1,22 +1,19 @@
-import { Alert, Button, Code, Drawer, Group, Stack, Text, Title } from "@mantine/core";
+import { Button, Drawer, Group, Stack, Text, Title } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
-import { useNavigate } from "@tanstack/react-router";
-import { fileAddress } from "../../api/client";
 import { jobResult, useJob } from "../../api/queries";
 import { save } from "../../lib/export";
 import { date, printable } from "../../lib/format";
-import { isOneFile } from "../../lib/output";
+import { isDocument } from "../../lib/output";
 import { Command } from "../ui/Copy";
-import { progressText } from "./JobPanel";
+import { CancelButton, JobError, progressText, RetryButton } from "./JobParts";
 import { took } from "./Jobs";
-import { StateBadge, useJobActions } from "./jobActions";
+import { StateBadge } from "./jobActions";
+import { ResultButtons } from "./ResultButtons";
 
 /** One job: what was asked, how it went, what came of it. */
 export function JobDrawer({ id, onClose }: { id?: string; onClose: () => void }) {
   const job = useJob(id ?? null);
-  const navigate = useNavigate();
-  const { cancel, retry } = useJobActions();
-  const result = useQuery(jobResult(id ?? "", Boolean(job?.has_result) && job?.kind !== "spectra"));
+  const result = useQuery(jobResult(id ?? "", Boolean(job?.has_result && isDocument(job))));
   return (
     <Drawer
       opened={Boolean(id && job)}
@@ -34,45 +31,10 @@ export function JobDrawer({ id, onClose }: { id?: string; onClose: () => void })
               {job.finished_at ? `took ${took(job)}` : progressText(job)} · {date(job.created_at)}
             </Text>
           </Group>
-          {job.error && (
-            <Alert color="red" variant="light" title={`Error · ${job.error.code}`}>
-              <Text size="sm" className="breakable" c="var(--mantine-color-text)">
-                {printable(job.error.message)}
-              </Text>
-              {job.error.install && <Code>{job.error.install}</Code>}
-            </Alert>
-          )}
+          {job.error && <JobError error={job.error} title={`Error · ${job.error.code}`} />}
           <Group gap="xs">
-            {job.finished_at === null ? (
-              <Button
-                size="sm"
-                variant="default"
-                loading={job.cancelling || cancel.isPending}
-                onClick={() => cancel.mutate(job.id)}
-              >
-                Cancel
-              </Button>
-            ) : (
-              <Button size="sm" variant="default" loading={retry.isPending} onClick={() => retry.mutate(job.id)}>
-                Run again
-              </Button>
-            )}
-            {job.outputs[0] && (
-              <>
-                <Button
-                  size="sm"
-                  variant="default"
-                  onClick={() => void navigate({ to: "/inspect", search: { id: job.outputs[0] } })}
-                >
-                  Open the result
-                </Button>
-                {isOneFile(job) && (
-                  <Button size="sm" variant="default" component="a" href={fileAddress(job.outputs[0])} download>
-                    Download
-                  </Button>
-                )}
-              </>
-            )}
+            {job.finished_at === null ? <CancelButton job={job} size="sm" /> : <RetryButton job={job} size="sm" />}
+            <ResultButtons job={job} size="sm" compare={false} />
             {result.data !== undefined && (
               <Button
                 size="sm"

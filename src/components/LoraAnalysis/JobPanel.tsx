@@ -1,17 +1,17 @@
-import { Alert, Button, CloseButton, Group, Paper, Progress, SimpleGrid, Stack, Text, Title } from "@mantine/core";
+import { CloseButton, Group, Paper, Progress, SimpleGrid, Stack, Text, Title } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
-import { useNavigate } from "@tanstack/react-router";
-import { fileAddress, type Job } from "../../api/client";
+import type { Job } from "../../api/client";
 import { jobResult, useJob } from "../../api/queries";
 import { bytes, count, percent, printable } from "../../lib/format";
-import { isOneFile } from "../../lib/output";
-import { StateBadge, useJobActions } from "./jobActions";
+import { Command } from "../ui/Copy";
+import { CancelButton, JobError, progressText, RetryButton } from "./JobParts";
+import { StateBadge } from "./jobActions";
 import { Stat } from "./ResizeFigures";
+import { ResultButtons } from "./ResultButtons";
 
 /** The job that writes, on the page it was started from: progress, then what was measured on the written file. */
 export function JobPanel({ id, onClose }: { id: string; onClose: () => void }) {
   const job = useJob(id);
-  const { cancel, retry } = useJobActions();
   if (!job) return null;
   const active = job.state === "queued" || job.state === "running";
   return (
@@ -37,45 +37,23 @@ export function JobPanel({ id, onClose }: { id: string; onClose: () => void }) {
             <Text size="sm" className="num nowrap">
               {progressText(job)}
             </Text>
-            <Button
-              size="compact-sm"
-              variant="default"
-              loading={job.cancelling || cancel.isPending}
-              onClick={() => cancel.mutate(job.id)}
-            >
-              Cancel
-            </Button>
+            <CancelButton job={job} size="compact-sm" />
           </Group>
         )}
-        {job.error && (
-          <Alert color="red" variant="light" title="It failed" role="alert">
-            <Text size="sm" className="breakable" c="var(--mantine-color-text)">
-              {printable(job.error.message)}
-            </Text>
-          </Alert>
-        )}
+        {job.error && <JobError error={job.error} title="It failed" />}
         {!active && job.state !== "succeeded" && (
           <Group>
-            <Button size="sm" variant="default" loading={retry.isPending} onClick={() => retry.mutate(job.id)}>
-              Run again
-            </Button>
+            <RetryButton job={job} size="sm" />
           </Group>
         )}
-        {job.state === "succeeded" && job.outputs[0] && <Verification job={job} output={job.outputs[0]} />}
+        {job.state === "succeeded" && job.outputs[0] && <Verification job={job} />}
+        {job.state === "succeeded" && job.kind === "report" && <Page job={job} />}
       </Stack>
     </Paper>
   );
 }
 
-export function progressText(job: Job): string {
-  const { done, total, unit } = job.progress;
-  if (job.state === "queued") return "waiting";
-  if (!total) return done ? `${count(done)} ${unit ?? ""}` : "starting";
-  return unit === "bytes" ? `${bytes(done)} of ${bytes(total)}` : `${count(done)} of ${count(total)} ${unit ?? ""}`;
-}
-
-function Verification({ job, output }: { job: Job; output: string }) {
-  const navigate = useNavigate();
+function Verification({ job }: { job: Job }) {
   const result = useQuery(jobResult(job.id));
   const report = (result.data ?? {}) as {
     relative_error?: number | null;
@@ -113,24 +91,25 @@ function Verification({ job, output }: { job: Job; output: string }) {
         </Text>
       )}
       <Group gap="xs">
-        <Button size="sm" variant="default" onClick={() => void navigate({ to: "/inspect", search: { id: output } })}>
-          Open
-        </Button>
-        {isOneFile(job) && (
-          <Button size="sm" variant="default" component="a" href={fileAddress(output)} download>
-            Download
-          </Button>
-        )}
-        {job.adapters[0] && (
-          <Button
-            size="sm"
-            variant="default"
-            onClick={() => void navigate({ to: "/compare", search: { ids: [job.adapters[0]!, output] } })}
-          >
-            Compare with original
-          </Button>
-        )}
+        <ResultButtons job={job} size="sm" />
       </Group>
+    </Stack>
+  );
+}
+
+/** A report: one file for people, which this page does not show. */
+function Page({ job }: { job: Job }) {
+  const size = (job.summary as { size?: number } | null)?.size;
+  return (
+    <Stack gap="sm" data-testid="report-ready">
+      <Text size="sm">
+        One HTML page of {bytes(size)} without scripts, with metadata, findings, figures, spectra, and the rank it seems
+        to need. It loads nothing from anywhere.
+      </Text>
+      <Group gap="xs">
+        <ResultButtons job={job} size="sm" />
+      </Group>
+      <Command command={job.command} />
     </Stack>
   );
 }

@@ -9,7 +9,7 @@ import { date, printable, seconds } from "../../lib/format";
 import { Empty, ErrorState, Waiting } from "../ui/states";
 import { type Column, VirtualTable } from "../ui/VirtualTable";
 import { JobDrawer } from "./JobDrawer";
-import { progressText } from "./JobPanel";
+import { progressText } from "./JobParts";
 import { StateBadge, useJobActions } from "./jobActions";
 
 const STATES = ["queued", "running", "succeeded", "failed", "cancelled", "interrupted"] as const;

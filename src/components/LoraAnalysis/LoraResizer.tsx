@@ -1,4 +1,4 @@
-import { Group, Stack, Text, Title } from "@mantine/core";
+import { Stack, Text } from "@mantine/core";
 import { useDebouncedCallback, useDebouncedValue } from "@mantine/hooks";
 import { IconArrowsMinimize } from "@tabler/icons-react";
 import { useQuery } from "@tanstack/react-query";
@@ -7,27 +7,25 @@ import { useCallback, useEffect, useMemo, useState } from "react";
 import { adapterRow, resizePlan, sizeModel } from "../../api/queries";
 import { Empty, ErrorState } from "../ui/states";
 import { AdapterPicker } from "./AdapterPicker";
-import { JobPanel } from "./JobPanel";
 import { QualityCurve } from "./QualityCurve";
 import { ResizeFigures } from "./ResizeFigures";
 import { ResizeForm } from "./ResizeForm";
 import { ResizePlanView } from "./ResizePlanView";
 import { ALPHAS, type Choice, DTYPES, optionsOf, RULES } from "./resizeOptions";
+import { Screen } from "./Screen";
 import { energyOfPlan, predict, useCurve } from "./usePrediction";
 import { useSpectra } from "./useSpectra";
-import { WriteResize } from "./WriteResize";
+import { WriteForm } from "./WriteForm";
 
 /** Ranks by the exact truncated SVD: the price is on the screen before anything is written. */
 export default function LoraResizer() {
-  const { id, job } = useSearch({ from: "/resize" });
+  const { id } = useSearch({ from: "/resize" });
   const navigate = useNavigate({ from: "/resize" });
   const row = useQuery({ ...adapterRow(id ?? ""), enabled: Boolean(id) });
   return (
-    <Stack gap="md">
-      <Group align="flex-end" gap="lg">
-        <Title order={1} size="h3">
-          Resize
-        </Title>
+    <Screen
+      title="Resize"
+      head={
         <div style={{ width: 380 }}>
           <AdapterPicker
             label="Adapter"
@@ -35,7 +33,8 @@ export default function LoraResizer() {
             onChange={(next) => void navigate({ search: (before) => ({ ...before, id: next.id, job: undefined }) })}
           />
         </div>
-      </Group>
+      }
+    >
       {!id && (
         <Empty title="Which adapter gets smaller?" icon={<IconArrowsMinimize size={42} stroke={1.3} aria-hidden />}>
           <Text size="sm">
@@ -45,33 +44,18 @@ export default function LoraResizer() {
         </Empty>
       )}
       {row.isError && <ErrorState error={row.error} title="This adapter is not in the library" />}
-      {id && row.data && (
-        <Resizing
-          key={id}
-          id={id}
-          name={row.data.name}
-          isFolder={row.data.kind === "folder"}
-          sizeBefore={row.data.size_bytes}
-        />
-      )}
-      {job && (
-        <JobPanel
-          id={job}
-          onClose={() => void navigate({ search: (before) => ({ ...before, job: undefined }), replace: true })}
-        />
-      )}
-    </Stack>
+      {id && row.data && <Resizing key={id} id={id} name={row.data.name} sizeBefore={row.data.size_bytes} />}
+    </Screen>
   );
 }
 
 interface ResizingProps {
   id: string;
   name: string;
-  isFolder: boolean;
   sizeBefore: number;
 }
 
-function Resizing({ id, name, isFolder, sizeBefore }: ResizingProps) {
+function Resizing({ id, name, sizeBefore }: ResizingProps) {
   const [choice, setChoice] = useChoice();
   const found = useSpectra(id);
   const model = useQuery(sizeModel(id, choice.dtype, choice.alpha));
@@ -88,6 +72,7 @@ function Resizing({ id, name, isFolder, sizeBefore }: ResizingProps) {
   const [asked] = useDebouncedValue(options, 350);
   const plan = useQuery(resizePlan(id, asked, model.isSuccess || model.isError));
   const isCurrent = plan.isSuccess && !plan.isPlaceholderData && asked === options;
+  const nothing = isCurrent && plan.data?.layers_changed === 0;
   const planned = useMemo(
     () => (plan.data && found.data ? energyOfPlan(found.data, plan.data.layers) : null),
     [plan.data, found.data],
@@ -98,14 +83,20 @@ function Resizing({ id, name, isFolder, sizeBefore }: ResizingProps) {
     <div className="split">
       <Stack>
         <ResizeForm choice={shown} top={top} setChoice={setChoice} sizeBefore={sizeBefore} />
-        <WriteResize
-          id={id}
-          name={name}
-          isFolder={isFolder}
-          options={options}
+        <WriteForm
+          what="resize"
+          request={{ kind: "resize", adapter: id, options }}
           plan={plan.data}
           isCurrent={isCurrent}
           error={plan.isError ? plan.error : null}
+          isHeld={nothing}
+          after={() =>
+            nothing && (
+              <Text size="sm" role="status">
+                No layer would change, so there is nothing to write.
+              </Text>
+            )
+          }
         />
       </Stack>
       <Stack>

@@ -1,41 +1,28 @@
-import {
-  Alert,
-  Badge,
-  Button,
-  Checkbox,
-  Group,
-  NumberInput,
-  Paper,
-  Select,
-  Stack,
-  Text,
-  TextInput,
-  Title,
-} from "@mantine/core";
+import { Alert, Badge, Button, Checkbox, Group, NumberInput, Paper, Select, Stack, Text } from "@mantine/core";
 import { useDebouncedValue } from "@mantine/hooks";
 import { IconGitMerge } from "@tabler/icons-react";
-import { useMutation, useQuery } from "@tanstack/react-query";
+import { useQuery } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
-import { api, type Schemas, take } from "../../api/client";
+import type { Schemas } from "../../api/client";
 import { comparison, mergeMethods, mergePlan, useAnalysis } from "../../api/queries";
 import { useTray } from "../../app/Tray";
 import type { ComparisonDocument } from "../../lib/comparison";
-import { bytes, printable } from "../../lib/format";
-import { Command } from "../ui/Copy";
+import { printable } from "../../lib/format";
 import { Empty, ErrorState, Waiting } from "../ui/states";
 import { AdapterPicker } from "./AdapterPicker";
-import { JobPanel } from "./JobPanel";
 import { MergeInputs } from "./MergeInputs";
 import { MergePlanView } from "./MergePlanView";
 import { PairBlocks } from "./PairBlocks";
 import { PasteTags } from "./PasteTags";
 import { DTYPES } from "./resizeOptions";
+import { Screen } from "./Screen";
 import { SimilarityMatrix } from "./SimilarityMatrix";
+import { WriteForm } from "./WriteForm";
 
 /** Adds adapters: the delta of the result is the weighted sum of the deltas, or what the chosen method makes of them. */
 export default function Merge() {
-  const { ids = [], weights = [], job } = useSearch({ from: "/merge" });
+  const { ids = [], weights = [] } = useSearch({ from: "/merge" });
   const navigate = useNavigate({ from: "/merge" });
   const pinned = useTray();
   const inputs = ids.map((adapter, at) => ({ adapter, weight: weightOf(weights[at]) }));
@@ -52,21 +39,22 @@ export default function Merge() {
     if (!ids.includes(adapter)) set([...inputs, { adapter, weight }]);
   };
   return (
-    <Stack gap="md">
-      <Group align="flex-end" gap="lg">
-        <Title order={1} size="h3">
-          Merge
-        </Title>
-        <div style={{ width: 340 }}>
-          <AdapterPicker label="Add an adapter" adding onChange={(row) => add(row.id)} />
-        </div>
-        <PasteTags onFound={(found) => set([...inputs, ...found.filter((one) => !ids.includes(one.adapter))])} />
-        {pinned.length >= 2 && (
-          <Button variant="default" onClick={() => set(pinned.map(({ id }) => ({ adapter: id, weight: 1 })))}>
-            Take the {pinned.length} pinned
-          </Button>
-        )}
-      </Group>
+    <Screen
+      title="Merge"
+      head={
+        <>
+          <div style={{ width: 340 }}>
+            <AdapterPicker label="Add an adapter" adding onChange={(row) => add(row.id)} />
+          </div>
+          <PasteTags onFound={(found) => set([...inputs, ...found.filter((one) => !ids.includes(one.adapter))])} />
+          {pinned.length >= 2 && (
+            <Button variant="default" onClick={() => set(pinned.map(({ id }) => ({ adapter: id, weight: 1 })))}>
+              Take the {pinned.length} pinned
+            </Button>
+          )}
+        </>
+      }
+    >
       {ids.length < 2 ? (
         <>
           {ids.length === 1 && <MergeInputs inputs={inputs} onChange={set} />}
@@ -80,13 +68,7 @@ export default function Merge() {
       ) : (
         <Merging inputs={inputs} setInputs={set} />
       )}
-      {job && (
-        <JobPanel
-          id={job}
-          onClose={() => void navigate({ search: (before) => ({ ...before, job: undefined }), replace: true })}
-        />
-      )}
-    </Stack>
+    </Screen>
   );
 }
 
@@ -221,12 +203,19 @@ function Merging({
             />
           </Stack>
         </Paper>
-        <WriteMerge
-          inputs={active}
-          options={options}
+        <WriteForm
+          what="merge"
+          request={{ kind: "merge", inputs: active, options }}
           plan={plan.data}
           isCurrent={isCurrent}
           error={plan.isError ? plan.error : null}
+          after={(name) => (
+            <Group gap="xs">
+              <Badge variant="light" color="gray">
+                the recipe is kept in the header of {printable(name)}
+              </Badge>
+            </Group>
+          )}
         />
       </Stack>
       <Stack>
@@ -291,50 +280,5 @@ function Parameters({
         ),
       )}
     </Group>
-  );
-}
-
-interface WriteMergeProps {
-  inputs: Schemas["MergeInput"][];
-  options: Schemas["MergeOptions"];
-  plan: Schemas["MergePlan"] | undefined;
-  isCurrent: boolean;
-  error: unknown;
-}
-
-function WriteMerge({ inputs, options, plan, isCurrent, error }: WriteMergeProps) {
-  const navigate = useNavigate({ from: "/merge" });
-  const [typed, setTyped] = useState("");
-  const output = typed.trim();
-  const write = useMutation({
-    mutationFn: () =>
-      take(api.POST("/api/v1/jobs", { body: { kind: "merge", inputs, options, ...(output ? { output } : {}) } })),
-    meta: { failure: "The merge was not started", success: "The merge is queued" },
-    onSuccess: (job) => void navigate({ search: (before) => ({ ...before, job: job.id }), replace: true }),
-  });
-  const command = plan?.command ? (output ? plan.command.replace(plan.output, output) : plan.command) : null;
-  return (
-    <Paper withBorder p="md" component="section" aria-label="Write">
-      <Stack gap="sm">
-        <TextInput
-          label="Output name"
-          description="In the server's output folder; never over an existing file."
-          placeholder={plan?.output ?? ""}
-          value={typed}
-          onChange={(event) => setTyped(event.currentTarget.value)}
-        />
-        <Button onClick={() => write.mutate()} loading={write.isPending} disabled={!isCurrent || Boolean(error)}>
-          {isCurrent && plan ? `Write ${bytes(plan.size_after)}` : "Write"}
-        </Button>
-        {isCurrent && <Command command={command} />}
-        {isCurrent && plan && (
-          <Group gap="xs">
-            <Badge variant="light" color="gray">
-              the recipe is kept in the header of {printable(output || plan.output)}
-            </Badge>
-          </Group>
-        )}
-      </Stack>
-    </Paper>
   );
 }

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import posixpath
 from collections.abc import AsyncIterable
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
+from ...json_ready import encodable
 from ..asking import ServerDep, locate, result_of, title_of
 from ..jobs.store import JobRecord
+from ..naming import report_name
 from ..outputs import check_free, free_name
 from ..problems import NotFoundError, reply
-from ..rendering import adapters_of, event_data, job_reply
+from ..rendering import adapters_of, event_data, job_reply, shown_path
 from ..schemas.common import Document, JobPath
 from ..schemas.jobs import (
     Events,
@@ -24,12 +28,13 @@ from ..schemas.jobs import (
     JobPage,
     JobRequest,
     JobState,
+    ReportJobRequest,
     VerifyJobRequest,
 )
 from ..state import Server
 
 router = APIRouter(tags=["jobs"])
-_DOING = {"resize": "Resize", "merge": "Merge", "convert": "Convert", "verify": "Verify"}
+_DOING = {"resize": "Resize", "merge": "Merge", "convert": "Convert", "verify": "Verify", "report": "Report on"}
 _NEWEST = 50
 
 
@@ -38,7 +43,7 @@ def submit(request: JobRequest, server: ServerDep) -> Job:
     """Queue a job that writes, or reads a whole file. 409 where the output's name is taken, 429 where too many wait."""
     params: dict[str, Any] = request.model_dump(exclude_none=True, exclude={"kind"}, by_alias=True)
     places = [locate(server, adapter) for adapter in adapters_of(params)]
-    if not isinstance(request, VerifyJobRequest):
+    if not isinstance(request, VerifyJobRequest | ReportJobRequest):
         if request.output is None:
             params["output"] = free_name(server, request.kind, params["options"], places[0])
         check_free(server, params["output"])
@@ -67,13 +72,22 @@ def job(id: JobPath, server: ServerDep) -> Job:  # noqa: A002  # the name in the
 
 @router.get("/jobs/{id}/result", response_model=Document)
 async def result(id: JobPath, server: ServerDep) -> Response:  # noqa: A002
-    """The whole result of a job that succeeded: a report, an analysis."""
+    """The whole result of a job that succeeded: what was done, an analysis; of ``report`` the page, to save."""
     found = await asyncio.to_thread(_find, server, id)
     if found.state != "succeeded":
         raise NotFoundError("result")
     data = await result_of(server, found)
-    is_json = server.runner.result_path(found).endswith(".json")
-    return Response(data, media_type="application/json" if is_json else "application/octet-stream")
+    if server.runner.result_path(found).endswith(".json"):
+        return Response(data, media_type="application/json")
+    return Response(data, media_type="application/octet-stream", headers=_as_attachment(server, found))
+
+
+def _as_attachment(server: Server, job: JobRecord) -> dict[str, str]:
+    """The name under which a browser saves a report, and that it does not show it."""
+    if job.kind != "report":
+        return {}
+    name = report_name(posixpath.basename(shown_path(server, job.params["adapter"])))
+    return {"content-disposition": f"attachment; filename*=utf-8''{quote(encodable(name), safe='')}"}
 
 
 @router.post("/jobs/{id}/cancel")

@@ -159,8 +159,16 @@ class VerifyJobRequest(Model):
     adapter: AdapterId
 
 
+class ReportJobRequest(Model):
+    """Metadata, findings, spectra, figures and a recommended rank on one HTML page, which is the job's result."""
+
+    kind: Literal["report"]
+    adapter: AdapterId
+
+
 JobRequest = Annotated[
-    ResizeJobRequest | MergeJobRequest | ConvertJobRequest | VerifyJobRequest, Field(discriminator="kind")
+    ResizeJobRequest | MergeJobRequest | ConvertJobRequest | VerifyJobRequest | ReportJobRequest,
+    Field(discriminator="kind"),
 ]
 
 

@@ -31,6 +31,15 @@ def verify(work: Work) -> dict[str, Any]:
     return {"is_valid": found.is_valid, "findings": len(found.findings)}
 
 
+def report(work: Work) -> dict[str, Any]:
+    """Everything about an adapter on one HTML page, as ``lora report`` writes it."""
+    from ...reporting.report import report as make
+
+    page = make(work.path_of(work.params["adapter"]), progress=work.progress("layers"), cancel=work.cancelled).encode()
+    work.leave_bytes(page)
+    return {"size": len(page)}
+
+
 def layers(work: Work) -> dict[str, Any]:
     from ...inspection.layer_list import list_layers
 

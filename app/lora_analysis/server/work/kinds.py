@@ -43,6 +43,7 @@ _ALL = (
     Kind("plan-convert", "analysis", "plans", "plan_convert"),
     Kind("figure", "analysis", "analyses", "figure", ".figure"),
     Kind("verify", "write", "analyses", "verify"),
+    Kind("report", "write", "analyses", "report", ".html"),
     Kind("resize", "write", "writes", "resize"),
     Kind("merge", "write", "writes", "merge"),
     Kind("convert", "write", "writes", "convert"),
