@@ -11,16 +11,17 @@ rounding to fp16 by three orders. What asks for more (factors stored in float64)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import copysign
-from typing import NamedTuple, TypeAlias
+from math import ceil, copysign, sqrt
+from typing import TypeAlias
 
 import numpy as np
 
 from ..adapter import LowRank
 from .finite import finite, magnitude
 from .floats import Float32Array, Float64Array, widen
-from .gram import gram_basis
+from .gram import FactorGrams, GramBasis, gram_basis
 
+_PANEL = 32  # singular vectors at a time
 _RANGE = (1e-12, 1e12)  # of singular values and maps: squares of rounding errors then stay within float32
 
 
@@ -36,30 +37,25 @@ class Decomposition:
     def nbytes(self) -> int:
         return int(self.left.nbytes + self.right.nbytes)
 
-    def truncate(self, update: LowRank, rank: int) -> LowRank:
-        """The best approximation of at most ``rank`` of the update that was decomposed: float32, scale 1."""
-        up = widen(update.up, "float32") @ self.left[:, :rank]
-        down = self.right[:rank] @ widen(update.down, "float32")
-        return LowRank(up, down, 1.0, update.kernel)
-
-
-class Grams(NamedTuple):
-    """What is known of factors that stay as they are: ``upᵀ up`` and ``down downᵀ``, float64, the scale left out."""
-
-    up: Float64Array  # (rank, rank)
-    down: Float64Array  # (rank, rank)
+    def truncate(self, update: LowRank, rank: int, scale: float = 1.0) -> LowRank:
+        """The best approximation of at most ``rank`` of the update that was decomposed: float32, of that scale."""
+        root = sqrt(1.0 / abs(scale))
+        up = widen(update.up, "float32") @ (self.left[:, :rank] * np.float32(copysign(root, scale)))
+        down = (self.right[:rank] * np.float32(root)) @ widen(update.down, "float32")
+        return LowRank(up, down, scale, update.kernel)
 
 
 # One per matrix of a layer.
 Decompositions: TypeAlias = tuple[Decomposition | None, ...]  # None: another route has to be taken
-Known: TypeAlias = tuple[Decomposition | Grams | None, ...]  # None: nothing
+Known: TypeAlias = tuple[Decomposition | FactorGrams | None, ...]  # None: nothing
 
 
-def decompose(update: LowRank, rank: int | None = None) -> Decomposition | None:
+def decompose(update: LowRank, rank: int | None = None, known: FactorGrams | None = None) -> Decomposition | None:
     """The decomposition of a factored delta, or None where another route has to be taken.
 
     That is: a Tucker core, factors in float64, a rank that reaches a side of the delta, dependent or extreme factors.
     With ``rank``, the decomposition is good for truncating to that rank, and factors may be dependent beyond it.
+    ``known``: the Gram matrices of the factors, where they are there.
     The choice depends on the values alone. Raises: NonFiniteError where the scale is no number.
     """
     up, down = update.up, update.down
@@ -68,19 +64,33 @@ def decompose(update: LowRank, rank: int | None = None) -> Decomposition | None:
     if up.dtype == np.float64 or down.dtype == np.float64:
         return None
     scale = magnitude(update.scale)
-    basis = gram_basis(up, down, rank)
+    basis = gram_basis(up, down, rank, known)
     if basis is None or basis.root is None or basis.gram_up is None or scale == 0.0:
         return None
     singular_values = finite(np.multiply, np.sqrt(basis.eigenvalues[::-1]), scale)
-    kept = basis.trusted  # not ``rank``: a product of other sizes can round otherwise, and a plan would change the file
+    kept = basis.trusted if rank is None else min(basis.trusted, ceil(rank / _PANEL) * _PANEL)
+    left, right = _maps(basis, basis.root, basis.gram_up, kept)
     values = np.sqrt(basis.eigenvalues[: -kept - 1 : -1])
-    columns = basis.root @ basis.vectors[:, : -kept - 1 : -1]  # L W, largest first
-    left = columns * (copysign(1.0, update.scale) * np.sqrt(scale / values))
-    # Wᵀ L⁻¹ = Λ⁻¹ (L W)ᵀ Gu, because Lᵀ Gu L W = W Λ. Cheaper than solving, and as good as the eigenvalues are.
-    right = columns.T @ basis.gram_up * (np.sqrt(scale * values) / values**2)[:, None]
+    left *= copysign(1.0, update.scale) * np.sqrt(scale / values)
+    right *= (np.sqrt(scale * values) / values**2)[:, None]
     if not all(_in_range(array) for array in (singular_values, left, right)):
         return None
     return Decomposition(singular_values, left.astype(np.float32), right.astype(np.float32))
+
+
+def _maps(basis: GramBasis, root: Float64Array, gram_up: Float64Array, kept: int) -> tuple[Float64Array, Float64Array]:
+    """``L W`` of the largest values, (rank, kept), and ``(L W)ᵀ Gu``: that is ``Λ Wᵀ L⁻¹``, because Lᵀ Gu L W = W Λ.
+
+    Cheaper than solving, and as good as the eigenvalues are. Panels of fixed width, because a product of another size
+    can round otherwise: what a plan has decomposed whole is written as what was decomposed up to a rank.
+    """
+    left, right = np.empty((len(root), kept)), np.empty((kept, len(root)))
+    vectors = basis.vectors[:, ::-1]
+    for start in range(0, kept, _PANEL):
+        panel = slice(start, min(start + _PANEL, kept))
+        columns = root @ vectors[:, panel]
+        left[:, panel], right[panel] = columns, columns.T @ gram_up
+    return left, right
 
 
 def _in_range(array: Float64Array) -> bool:

@@ -45,6 +45,13 @@ _BLOCK_VALUES = 1 << 17  # a megabyte in float64: a widened block stays in the s
 _LEAST_COLUMNS = 256  # adding up rank x rank results stays cheap beside calculating them
 
 
+class FactorGrams(NamedTuple):
+    """The Gram matrices of both factors of a product: ``upᵀ up`` and ``down downᵀ``, float64, a scale left out."""
+
+    up: Float64Array  # (rank, rank)
+    down: Float64Array  # (rank, rank)
+
+
 class GramBasis(NamedTuple):
     """``up @ down`` in the coordinates of its rank: all arrays are float64, eigenvalues ascend."""
 
@@ -131,13 +138,15 @@ def factor_squares(problems: Sequence[FactorProblem]) -> list[FactorSquares | No
     return found
 
 
-def gram_basis(up: FloatArray, down: FloatArray | None, kept: int | None = None) -> GramBasis | None:
+def gram_basis(
+    up: FloatArray, down: FloatArray | None, kept: int | None = None, known: FactorGrams | None = None
+) -> GramBasis | None:
     """Eigenvalues and vectors of ``up @ down`` in its rank space; None where they could not be trusted.
 
     Without ``down``: of the matrix ``up``, which must not be wider than tall. ``kept``: how many of the largest are
-    wanted; by default all.
+    wanted; by default all. ``known``: the Gram matrices of both factors, where they are there.
     """
-    problem = _eigenproblem(up, down, may_be_singular=kept is not None)
+    problem = _eigenproblem(up, down, may_be_singular=kept is not None, known=known)
     if problem is None:
         return None
     eigenvalues, vectors = np.linalg.eigh(problem.matrix)
@@ -178,12 +187,14 @@ class _Eigenproblem(NamedTuple):
     bound: float  # ‖Gu‖ ‖Gd‖
 
 
-def _eigenproblem(up: FloatArray, down: FloatArray | None, *, may_be_singular: bool = False) -> _Eigenproblem | None:
+def _eigenproblem(
+    up: FloatArray, down: FloatArray | None, *, may_be_singular: bool = False, known: FactorGrams | None = None
+) -> _Eigenproblem | None:
     """None where the factors are not finite or out of range, or the rows of ``down`` depend on each other."""
     if down is None:
         matrix = gram(up.T if up.shape[0] >= up.shape[1] else up)  # the short side; vectors need the columns
         return _Eigenproblem(matrix, None, None, float(np.linalg.norm(matrix))) if _in_range(matrix) else None
-    gram_up, gram_down = gram(up.T), gram(down)
+    gram_up, gram_down = known or FactorGrams(gram(up.T), gram(down))
     if not (_in_range(gram_up) and _in_range(gram_down)):
         return None
     root = _root(gram_down, may_be_singular=may_be_singular)

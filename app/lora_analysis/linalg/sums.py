@@ -14,24 +14,22 @@ import numpy as np
 
 from ..adapter import LowRank
 from .combine import Term
-from .decomposition import Decomposition, Grams
+from .decomposition import Decomposition, decompose
 from .floats import Float64Array, widen
-from .gram import TRUSTED, gram
+from .gram import FactorGrams, gram
 
 if TYPE_CHECKING:
     from ..adapter import FloatArray
 
 _COLUMNS = 2048  # at a time: ranks are sums of ranks, and adding up their squares has to stay cheap
 _MOST_SHIFT = 60  # powers of two within float32, for norms of any trained factors
-_TRACES = (1e-120, 1e120)  # outside, products of two Gram matrices could over- or underflow
-_RANGE = (1e-12, 1e12)  # of singular values and maps: squares of rounding errors then stay within float32
 
 
 class SumAnalysis(NamedTuple):
     """What the Gram matrices of a sum tell."""
 
     inner_products: Float64Array  # (terms, terms) of the weighted deltas
-    grams: Grams
+    grams: FactorGrams
     decomposition: Decomposition | None  # None where another route has to be taken
 
 
@@ -79,30 +77,7 @@ def analyse_sum(summed: LowRank, ranks: Sequence[int], kept: int | None) -> SumA
     ``ranks``: of the terms, in the order of the columns of ``up``; ``kept``: components that will be wanted at most,
     None where the sum stays whole and needs no decomposition.
     """
-    gram_up, gram_down = gram(summed.up.T, _COLUMNS), gram(summed.down, _COLUMNS)
+    grams = FactorGrams(gram(summed.up.T, _COLUMNS), gram(summed.down, _COLUMNS))
     borders = np.concatenate([[0], np.cumsum(ranks)[:-1]])
-    joint = np.add.reduceat(np.add.reduceat(gram_up * gram_down, borders, axis=0), borders, axis=1)
-    found = None if kept is None else _decomposition(summed, gram_up, gram_down, kept)
-    return SumAnalysis(joint, Grams(gram_up, gram_down), found)
-
-
-def _decomposition(summed: LowRank, gram_up: Float64Array, gram_down: Float64Array, kept: int) -> Decomposition | None:
-    """As ``decomposition.decompose``, from Gram matrices that are there."""
-    if summed.rank >= min(summed.up.shape[0], summed.down.shape[1]):
-        return None
-    if not all(_TRACES[0] <= float(np.trace(matrix)) <= _TRACES[1] for matrix in (gram_up, gram_down)):
-        return None
-    try:
-        lower = np.linalg.cholesky(gram_down)
-    except np.linalg.LinAlgError:
-        return None
-    eigenvalues, vectors = np.linalg.eigh(lower.T @ gram_up @ lower)
-    if eigenvalues[0] < TRUSTED * float(np.linalg.norm(gram_up) * np.linalg.norm(gram_down)):
-        return None
-    values = np.sqrt(eigenvalues[::-1])
-    leading = values[:kept]
-    columns = lower @ vectors[:, : -kept - 1 : -1]
-    left, right = columns / np.sqrt(leading), columns.T @ gram_up * (np.sqrt(leading) / leading**2)[:, None]
-    if not all(_RANGE[0] < float(np.abs(array).max()) < _RANGE[1] for array in (values, left, right)):
-        return None
-    return Decomposition(values, left.astype(np.float32), right.astype(np.float32))
+    joint = np.add.reduceat(np.add.reduceat(grams.up * grams.down, borders, axis=0), borders, axis=1)
+    return SumAnalysis(joint, grams, None if kept is None else decompose(summed, kept, grams))

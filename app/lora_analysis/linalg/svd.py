@@ -22,7 +22,7 @@ from .gram import gram_basis, leading_vectors, squared_norm, squared_norm_of, sq
 
 if TYPE_CHECKING:
     from ..adapter import FloatArray
-    from .decomposition import Grams
+    from .gram import FactorGrams
 
 Matrix: TypeAlias = LowRank | Dense  # an update that is one matrix (out, in * k), kernel positions varying fastest
 _Vectors: TypeAlias = tuple[Float64Array, Float64Array, Float64Array]  # u, s, vt
@@ -57,7 +57,7 @@ def singular_values(update: Matrix) -> Float64Array:
     return finite(np.multiply, values, magnitude(update.scale))
 
 
-def frobenius_norm(update: Matrix, grams: Grams | None = None) -> float:
+def frobenius_norm(update: Matrix, grams: FactorGrams | None = None) -> float:
     """Frobenius norm of the delta, scale included, for a fraction of what its singular values cost.
 
     ``grams``: of its factors, where they are known. Raises: as ``singular_values``.

@@ -12,8 +12,9 @@ from ..adapter import FloatArray, Layer, LowRank, Stacked, Update
 from ..errors import LoraAnalysisError
 from ..formats.encoding import encode
 from ..linalg import products, svd
-from ..linalg.decomposition import Decomposition, Decompositions, Grams, Known, decompose
+from ..linalg.decomposition import Decomposition, Decompositions, Known, decompose
 from ..linalg.floats import Float64Array, Precision, widen
+from ..linalg.gram import FactorGrams
 from .plan import LayerPlan
 from .rounding import Loss, distance
 
@@ -118,16 +119,16 @@ class _Made(NamedTuple):
     factors: LowRank  # as calculated or as stored, with the scale they have
     norm: float  # of the old delta
     loss: Loss
-    grams: Grams | None = None  # of the factors, where they were known
+    grams: FactorGrams | None = None  # of the factors, where they were known
 
 
-def _new_factors(update: Update, plan: LayerPlan, known: Decomposition | Grams | None) -> _Made:
+def _new_factors(update: Update, plan: LayerPlan, known: Decomposition | FactorGrams | None) -> _Made:
     rank = plan.new_rank or 1
     if plan.action == "truncate":
         found = known if isinstance(known, Decomposition) else _decomposed(update, rank)
-        return _truncated(update, rank, found)
+        return _truncated(update, rank, found, plan.scale)
     factors = products.factors(update)
-    if isinstance(known, Grams) and rank == factors.rank:
+    if isinstance(known, FactorGrams) and rank == factors.rank:
         return _Made(factors, svd.frobenius_norm(factors, known), Loss(), known)
     norm = svd.frobenius_norm(factors)
     if plan.action == "cut":
@@ -140,10 +141,11 @@ def _decomposed(update: Update, rank: int | None = None) -> Decomposition | None
     return decompose(update, rank) if isinstance(update, LowRank) else None
 
 
-def _truncated(update: Update, rank: int, found: Decomposition | None) -> _Made:
+def _truncated(update: Update, rank: int, found: Decomposition | None, scale: float) -> _Made:
+    """``scale``: that the factors will be stored with."""
     if found is not None:
         assert isinstance(update, LowRank)  # nothing else is decomposed
-        factors, values = found.truncate(update, rank), found.singular_values
+        factors, values = found.truncate(update, rank, scale), found.singular_values
     else:
         made = products.truncate(update, rank)
         factors, values = made.factors, made.singular_values
@@ -209,9 +211,9 @@ def _with_scale(factors: LowRank, scale: float) -> LowRank:
     return LowRank(up * copysign(root, ratio), down * root, scale, factors.kernel)
 
 
-def _scaled(grams: Grams | None, ratio: float) -> Grams | None:
+def _scaled(grams: FactorGrams | None, ratio: float) -> FactorGrams | None:
     """Those of the factors that ``_with_scale`` makes."""
-    return None if grams is None else Grams(grams.up * abs(ratio), grams.down * abs(ratio))
+    return None if grams is None else FactorGrams(grams.up * abs(ratio), grams.down * abs(ratio))
 
 
 def _scaled_bias(layer: Layer, plan: LayerPlan, dtypes: dict[str, str]) -> dict[str, FloatArray]:

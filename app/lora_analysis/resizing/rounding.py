@@ -24,12 +24,12 @@ import numpy as np
 from ..adapter import Dense, Kronecker, LowRank, Update
 from ..errors import NonFiniteError
 from ..linalg import products, svd
-from ..linalg.decomposition import Grams
 from ..linalg.dense import materialise
 from ..linalg.floats import Float64Array, Precision, widen
+from ..linalg.gram import FactorGrams
 
 _NEGLIGIBLE = 2e-7  # of the delta's norm; reports promise 1e-6
-_SLACK = 5e-7  # likewise, for the sum of all that is bounded and not calculated
+_SLACK = 9e-7  # likewise, for the sum of all that is bounded and not calculated
 _RANGE = (1e-9, 1e9)  # of factors for float32
 
 
@@ -57,7 +57,7 @@ class _Rounding(NamedTuple):
 
 
 def distance(
-    update: Update, norm: float, exact: LowRank, stored: LowRank, loss: Loss, grams: Grams | None = None
+    update: Update, norm: float, exact: LowRank, stored: LowRank, loss: Loss, grams: FactorGrams | None = None
 ) -> float:
     """``‖Δ - stored‖`` in the Frobenius norm; ``norm`` is that of ``Δ``, ``exact`` the factors before rounding.
 
@@ -135,7 +135,7 @@ class _Products(NamedTuple):
     ss: Float64Array
 
 
-def _products(rounding: _Rounding, grams: Grams | None = None) -> _Products:
+def _products(rounding: _Rounding, grams: FactorGrams | None = None) -> _Products:
     e, f, u, d, s = rounding
     ee, eu, ff = e.T @ e, e.T @ u, f @ f.T
     if grams is None:
