@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from ..formats.encoding import encode
 from ..linalg import products
 from ..linalg.dense import materialise
 from ..linalg.floats import Float64Array, widen
+from .matching import Place
 
 _BLOCK_VALUES = 1 << 22  # of one block in float64: 32 MB
 
@@ -30,6 +32,7 @@ class Addition:
     to: int  # first row of the tensor
     is_bias: bool = False
     value: FloatArray | None = None  # a full copy that replaces the tensor
+    columns: ColumnNorms | None = None  # of a DoRA layer with norms of columns
 
 
 class Baked(NamedTuple):
@@ -41,17 +44,17 @@ class Baked(NamedTuple):
 
 
 def bake(base: FloatArray, additions: Sequence[Addition], dtype: str, key: str) -> Baked:
-    """``W0 + sum of weight * delta``, where DoRA's delta is ``m (W0 + delta) / norm - W0``.
+    """``W0 + sum of weight * delta``, where DoRA's delta is ``m (W0 + delta) / norm - W0``. ``base`` is tensor ``key``.
 
     Raises: NonFiniteError naming the tensor.
     """
     additions, base = _padded(additions, base)
     if any(one.layer.experts for one in additions):
         return _bake_experts(base, additions, dtype, key)
-    transposed = any(one.layer.base_transposed for one in additions) and base.ndim == 2
-    matrix = (base.T if transposed else base).reshape(base.shape[-1] if transposed else _rows(base), -1)
+    transposed = any(_is_transposed(one.layer, base) for one in additions)
+    matrix = _matrix(base, transposed=transposed)
     stored: FloatArray = np.empty(matrix.shape, base.dtype)
-    deltas = [_Delta(one, matrix) for one in additions]
+    deltas = [_Delta(one, key, matrix) for one in additions]
     changed = rounded = 0.0
     for start, stop in _blocks(matrix):
         old = widen(matrix[start:stop])
@@ -67,14 +70,23 @@ def bake(base: FloatArray, additions: Sequence[Addition], dtype: str, key: str) 
     return Baked(np.ascontiguousarray(result).reshape(base.shape), changed**0.5, rounded**0.5)
 
 
+def _is_transposed(layer: Layer, base: FloatArray) -> bool:
+    return layer.base_transposed and base.ndim == 2
+
+
+def _matrix(base: FloatArray, *, transposed: bool) -> FloatArray:
+    return (base.T if transposed else base).reshape(base.shape[-1] if transposed else _rows(base), -1)
+
+
 def _rows(array: FloatArray) -> int:
     return array.shape[0] if array.ndim else 1
 
 
-def _blocks(matrix: FloatArray) -> Iterator[tuple[int, int]]:
+def _blocks(matrix: FloatArray, first: int = 0, last: int | None = None) -> Iterator[tuple[int, int]]:
+    last = matrix.shape[0] if last is None else last
     step = max(_BLOCK_VALUES // max(matrix.shape[1], 1), 1)
-    for start in range(0, matrix.shape[0], step):
-        yield start, min(start + step, matrix.shape[0])
+    for start in range(first, last, step):
+        yield start, min(start + step, last)
 
 
 def _padded(additions: Sequence[Addition], base: FloatArray) -> tuple[Sequence[Addition], FloatArray]:
@@ -107,12 +119,11 @@ def _bake_experts(base: FloatArray, additions: Sequence[Addition], dtype: str, k
 class _Delta:
     """One addition, ready to be added block by block."""
 
-    def __init__(self, addition: Addition, matrix: FloatArray) -> None:
+    def __init__(self, addition: Addition, key: str, matrix: FloatArray) -> None:
         self._at = addition
         self._rows = _row_reader(addition)
-        magnitude = None if addition.is_bias or addition.value is not None else addition.layer.magnitude()
-        self._magnitude = magnitude
-        self._norms = self._column_norms(matrix) if magnitude is not None and magnitude.axis == "in" else None
+        self._magnitude = None if addition.is_bias or addition.value is not None else addition.layer.magnitude()
+        self._norms = None if addition.columns is None else addition.columns.beside(key, matrix, self._rows)
 
     def add(self, new: Float64Array, old: Float64Array, start: int, stop: int) -> None:
         """Add to the rows ``[start, stop)`` of the tensor what the layer has for them."""
@@ -140,16 +151,45 @@ class _Delta:
             factors = np.repeat(per_input, whole.shape[1] // len(values))[None, :]
         return np.asarray(factors * whole - block)
 
-    def _column_norms(self, matrix: FloatArray) -> Float64Array:
-        """Norms over everything but the input channel, of the base with the delta: one pass more over the rows."""
-        assert self._magnitude is not None  # only called with one
-        channels = len(self._magnitude.values)
+
+class ColumnNorms:
+    """Norms of base + delta over everything but the input channel, in all the rows that a layer has.
+
+    A fused layer's rows can lie in several tensors of the checkpoint; its columns go through all of them, and its
+    trained norms are theirs. Calculated once, by whichever of the tensors comes first.
+    """
+
+    def __init__(self, layer: Layer, places: Sequence[Place], array: Callable[[str], FloatArray]) -> None:
+        self._layer = layer
+        self._places = places
+        self._array = array
+        self._found: Float64Array | None = None
+        self._lock = Lock()
+
+    def beside(self, key: str, matrix: FloatArray, rows: _Rows) -> Float64Array:
+        """The norms, ``(in,)``. ``matrix`` is tensor ``key``, which is read already, ``rows`` the layer's delta."""
+        with self._lock:
+            if self._found is None:
+                self._found = self._calculated(key, matrix, rows)
+            return self._found
+
+    def _calculated(self, key: str, matrix: FloatArray, rows: _Rows) -> Float64Array:
+        magnitude = self._layer.magnitude()
+        assert magnitude is not None  # only such layers are planned with norms
+        channels = len(magnitude.values)
         squares = np.zeros(channels)
-        for start, stop in _blocks(matrix):
-            block = widen(matrix[start:stop])
-            whole = block + self._rows(slice(start, stop), block)
-            squares += np.sum(whole.reshape(len(whole), channels, -1) ** 2, axis=(0, 2))
+        for place in self._places:
+            base = matrix if place.key == key else self._read(place.key)
+            for start, stop in _blocks(base, place.to, place.to + place.stop - place.start):
+                block = widen(base[start:stop])
+                shift = place.start - place.to
+                whole = block + rows(slice(start + shift, stop + shift), block)
+                squares += np.sum(whole.reshape(len(whole), channels, -1) ** 2, axis=(0, 2))
         return np.asarray(np.sqrt(squares))
+
+    def _read(self, key: str) -> FloatArray:
+        base = self._array(key)
+        return _matrix(base, transposed=_is_transposed(self._layer, base))
 
 
 def _row_reader(addition: Addition) -> _Rows:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..adapter import Adapter, Extra, Layer
+from ..adapter import Adapter, Extra, FloatArray, Layer
 from ..errors import OptionError
 from ..formats.architectures import fused_in, is_known
 from ..formats.checkpoint import Checkpoint
 from ..formats.families import LABELS, UNKNOWN
-from .arithmetic import Addition
+from .arithmetic import Addition, ColumnNorms
 from .matching import Place, Targets, fits, places_by_spelling, sibling, targets_of
 
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
@@ -79,12 +79,11 @@ def plan_bake(
     matches nothing, base models differ, a weight is no number, or something has no place and ``drop`` was not asked.
     """
     found = _family(inputs, family)
-    targets = targets_of(checkpoint.tensors, found)
-    additions: dict[str, list[Addition]] = {}
+    making = _Making(targets_of(checkpoint.tensors, found), checkpoint.array, {})
     skipped: list[Skipped] = []
     matched = []
     for number, item in enumerate(inputs):
-        reasons, count = _match(item, targets, additions)
+        reasons, count = _match(item, making)
         skipped += [Skipped(number, name, reason) for name, reason in reasons.items()]
         if not count:
             first = next(iter(reasons.items()), ("the adapter", "it holds no layer"))
@@ -93,14 +92,25 @@ def plan_bake(
                 f"{checkpoint.path}; e.g. {first[0]}: {first[1]}"
             )
         matched.append(count)
-        skipped += [Skipped(number, e.key, f"{e.note}; no delta") for e in _extras(item, targets, additions)]
+        skipped += [Skipped(number, e.key, f"{e.note}; no delta") for e in _extras(item, making)]
     if skipped and not drop:
         first_left = skipped[0]
         raise OptionError(
             f"{len(skipped)} parts of the adapters cannot be baked, e.g. {first_left.name}: {first_left.reason}. "
             "--dry-run --drop lists them, --drop leaves them out"
         )
-    return BakePlan(checkpoint, inputs, found, additions, tuple(skipped), matched)
+    return BakePlan(checkpoint, inputs, found, making.additions, tuple(skipped), matched)
+
+
+class _Making(NamedTuple):
+    """A plan under way: where weights are, who reads one when the time comes, and what was filed so far."""
+
+    targets: Targets
+    array: Callable[[str], FloatArray]
+    additions: dict[str, list[Addition]]
+
+    def add(self, key: str, addition: Addition) -> None:
+        self.additions.setdefault(key, []).append(addition)
 
 
 def _family(inputs: Sequence[WeightedAdapter], asked: str | None) -> str:
@@ -115,8 +125,9 @@ def _family(inputs: Sequence[WeightedAdapter], asked: str | None) -> str:
     return families.pop() if families else UNKNOWN
 
 
-def _match(item: WeightedAdapter, targets: Targets, additions: dict[str, list[Addition]]) -> tuple[dict[str, str], int]:
+def _match(item: WeightedAdapter, making: _Making) -> tuple[dict[str, str], int]:
     """Why each layer without a place has none, and the number of those with one."""
+    targets = making.targets
     reasons: dict[str, str] = {}
     layers = list(item.adapter.layers.values())
     places = {layer.name: targets.places(layer) for layer in layers}
@@ -130,7 +141,7 @@ def _match(item: WeightedAdapter, targets: Targets, additions: dict[str, list[Ad
             continue
         assert found is not None  # or there would be a reason
         count += 1
-        lost = _add(layer, found, item.weight, targets, additions)
+        lost = _add(layer, found, item.weight, making)
         if lost:
             reasons[f"{layer.name} (bias)"] = lost
     return reasons, count
@@ -151,39 +162,35 @@ def _why_not(layer: Layer, places: list[Place] | None, targets: Targets, *, has_
         stem = place.key.removesuffix(".weight")
         if info.dtype not in _FLOATS or any(stem + ending in targets.tensors for ending in _QUANTISED):
             return f"the base weight is quantised ({info.dtype}); use the original checkpoint"
-    if layer.magnitude_axis == "in" and (len(places) > 1 or _rows(layer) != targets.tensors[places[0].key].shape[0]):
-        return "DoRA norms of the columns belong to the fused weight as a whole"
+    if layer.magnitude_axis is not None and layer.experts:
+        return "DoRA of experts is not known"
+    if layer.reshape is not None and len(places) > 1:
+        return "a weight in several parts cannot be padded"
     if "sparse_values" in layer.keys:
         return "a sparse residual lies beside the factors and is not applied"
     return None
 
 
-def _rows(layer: Layer) -> int:
-    return layer.shape[0] if layer.shape else 0
-
-
-def _add(
-    layer: Layer, places: list[Place], weight: float, targets: Targets, additions: dict[str, list[Addition]]
-) -> str | None:
+def _add(layer: Layer, places: list[Place], weight: float, making: _Making) -> str | None:
     """File a layer's rows under their tensors; why its bias has no place, or None."""
     lost = None
+    columns = ColumnNorms(layer, places, making.array) if layer.magnitude_axis == "in" else None
     for key, start, stop, to in places:
         if layer.kind != "bias":
-            additions.setdefault(key, []).append(Addition(layer, weight, start, stop, to))
+            making.add(key, Addition(layer, weight, start, stop, to, columns=columns))
         has_bias = layer.kind == "bias" or layer.load_bias is not None
         if has_bias:
-            bias = sibling(Place(key, start, stop, to), targets.tensors)
+            bias = sibling(Place(key, start, stop, to), making.targets.tensors)
             if bias is None:
                 lost = "the checkpoint has no bias there"
             else:
-                additions.setdefault(bias, []).append(
-                    Addition(layer, weight, start, stop, to, is_bias=layer.kind != "bias")
-                )
+                making.add(bias, Addition(layer, weight, start, stop, to, is_bias=layer.kind != "bias"))
     return lost
 
 
-def _extras(item: WeightedAdapter, targets: Targets, additions: dict[str, list[Addition]]) -> list[Extra]:
+def _extras(item: WeightedAdapter, making: _Making) -> list[Extra]:
     """Full copies that replace a parameter are filed; what is left has no place in a checkpoint."""
+    targets = making.targets
     left = []
     for extra in item.adapter.extras:
         key = _replaced(extra, targets)
@@ -194,7 +201,7 @@ def _extras(item: WeightedAdapter, targets: Targets, additions: dict[str, list[A
         layer = Layer(extra.key, "replacement", {}, info.shape)
         rows = info.shape[0] if info.shape else 1
         value = item.adapter.source.array(extra.key)
-        additions.setdefault(key, []).append(Addition(layer, 1.0, 0, rows, 0, value=value))
+        making.add(key, Addition(layer, 1.0, 0, rows, 0, value=value))
     return left
 
 
