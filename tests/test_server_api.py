@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from array import array
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -365,6 +367,46 @@ def test_an_output_can_be_taken_back_and_the_library_cannot(client: TestClient) 
     assert client.delete(f"/api/v1/adapters/{id_of(client, LORA)}").status_code == 403
 
 
+def test_of_two_who_remove_one_file_one_is_told_that_it_is_gone(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = ok(client.post("/api/v1/uploads", params={"name": "twice.safetensors"}, content=b"x"), 201)
+    rename = os.rename
+
+    def after_another(source: str, target: str) -> None:
+        monkeypatch.setattr(os, "rename", rename)
+        assert client.delete(f"/api/v1/adapters/{row['id']}").status_code == 204
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", after_another)
+    assert client.delete(f"/api/v1/adapters/{row['id']}").status_code == 404
+    assert client.get(f"/api/v1/adapters/{row['id']}").status_code == 404
+
+
+def test_outputs_on_another_disk_can_be_taken_back(
+    tmp_path: Path, demo_library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs, rename = tmp_path / "outputs", os.rename
+
+    def within_a_disk(source: Any, target: Any) -> None:
+        if (outputs in Path(source).parents) != (outputs in Path(target).parents):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", within_a_disk)
+    with running(settings_for(tmp_path / "state", demo_library, outputs=outputs)) as client:
+        scanned(client)
+        asked = {"kind": "convert", "adapter": id_of(client, PEFT), "options": {"to": "peft"}, "output": "folder"}
+        [output] = finished(client, ok(client.post("/api/v1/jobs", json=asked), 202)["id"])["outputs"]
+        assert (outputs / "folder").is_dir()
+        assert client.delete(f"/api/v1/adapters/{output}").status_code == 204
+        assert not (outputs / "folder").exists()
+        scanned(client)
+        assert client.get(f"/api/v1/adapters/{output}").status_code == 404, "out of sight of scans"
+        (outputs / ".lora-removed-by-me").mkdir()
+    assert [path.name for path in outputs.iterdir()] == [".lora-removed-by-me"], "deleted, and nothing else"
+
+
 def test_verifying_reads_the_whole_file(client: TestClient) -> None:
     job = finished(
         client, ok(client.post("/api/v1/jobs", json={"kind": "verify", "adapter": id_of(client, LORA)}), 202)["id"]
@@ -414,7 +456,11 @@ def test_the_stream_tells_a_job_s_life(demo_library: Path, tmp_path: Path) -> No
                     states.append(data["job"]["state"])
                     if data["job"]["id"] == job and states[-1] == "succeeded":
                         break
-        assert states == ["queued", "running", "succeeded"]
+        # Who queues it may tell of it only when it runs already.
+        assert [state for state, _ in groupby(states)] in (
+            ["queued", "running", "succeeded"],
+            ["running", "succeeded"],
+        )
         with client.stream("GET", "/api/v1/events", headers={"last-event-id": ids[1]}) as stream:
             lines = stream.iter_lines()
             missed = [next(lines) for _ in range(3)]

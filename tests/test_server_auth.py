@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import stat
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +206,38 @@ def test_failures_are_limited_and_the_right_token_still_works(tmp_path: Path) ->
         assert limited.headers["retry-after"] == "60"
         assert client.get("/", params={"token": "wrong"}).status_code == 429
         assert client.get("/api/v1/roots", headers=BEARER).status_code == 200
+
+
+def test_attempts_made_at_once_are_limited_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password takes a while to check; so each counts before it is checked, not after."""
+    checked, enough = [], threading.Event()
+
+    def slow(self: Credentials, given: str) -> bool:
+        checked.append(given)
+        assert enough.wait(30)
+        return given == "right"
+
+    monkeypatch.setattr(Credentials, "is_password", slow)
+    settings = settings_for(tmp_path, password_hash="x", limits=Limits(failures_per_minute=3))
+    with standing(settings, bearer=False) as client, ThreadPoolExecutor(8) as threads:
+
+        def attempt(number: int) -> int:
+            return client.post("/api/v1/session", json={"password": f"guess {number}"}).status_code
+
+        attempts = [threads.submit(attempt, number) for number in range(8)]
+        for _, refused in zip(range(5), as_completed(attempts, timeout=30), strict=False):
+            assert refused.result() == 429, "while the others are checked"
+        enough.set()
+        assert sorted(one.result() for one in attempts) == [401] * 3 + [429] * 5
+        assert len(checked) == 3
+
+
+def test_who_is_right_has_not_failed(tmp_path: Path) -> None:
+    with standing(settings_for(tmp_path, limits=Limits(failures_per_minute=2)), bearer=False) as client:
+        for _ in range(5):
+            assert client.post("/api/v1/session", json={"token": TOKEN}).status_code == 200
+        wrong = [client.post("/api/v1/session", json={"token": "wrong"}).status_code for _ in range(3)]
+        assert wrong == [401, 401, 429]
 
 
 def test_failures_are_forgotten_after_a_minute(tmp_path: Path) -> None:

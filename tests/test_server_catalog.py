@@ -21,7 +21,7 @@ from lora_analysis.server.catalog import scan
 from lora_analysis.server.catalog.query import Library, Query
 from lora_analysis.server.catalog.rows import Facts, facts_of_error, unpacked
 from lora_analysis.server.catalog.scan import ScanReport, scan_root, walk_root
-from lora_analysis.server.catalog.store import Catalog, Found
+from lora_analysis.server.catalog.store import Catalog, Found, item_id
 from lora_analysis.server.database import Database, is_local_disk
 from lora_analysis.server.roots import Root
 
@@ -140,6 +140,96 @@ def test_two_scans_at_once_lose_nothing(catalog: Catalog, models: Path) -> None:
     count = len(names(catalog))
     catalog.end_scan(root, first)
     assert len(names(catalog)) == count
+
+
+def test_a_scan_that_began_first_and_saw_last_takes_nothing_from_the_second(catalog: Catalog, models: Path) -> None:
+    root = root_at(models)
+    scan_all(catalog, root)
+    count = len(names(catalog))
+    first = catalog.begin_scan(root)
+    second = catalog.begin_scan(root)
+    for number in (second, first):  # the first is the slower one
+        catalog.see(root, number, list(names(catalog)))
+        catalog.skip(root, number, [("pipe", "a named pipe")])
+    catalog.end_scan(root, second)
+    assert len(names(catalog)) == count
+    assert [row["path"] for row in catalog.skipped(10)] == ["pipe"]
+
+
+def test_a_file_added_while_a_scan_begins_stays(
+    catalog: Catalog, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job that adds it knows the scan before; its row must not look like one that this scan has not seen."""
+    root, read = root_at(models), scan.read_facts
+    name = min(path.name for path in models.iterdir())
+
+    def scan_meanwhile(*arguments: Any) -> Facts:
+        monkeypatch.setattr(scan, "read_facts", read)
+        numbers.append(catalog.begin_scan(root))
+        found = scan.look_at(root, name)
+        assert found is not None
+        catalog.put(root, numbers[0], [(found, read(*arguments))])
+        return read(*arguments)
+
+    numbers: list[int] = []
+    monkeypatch.setattr(scan, "read_facts", scan_meanwhile)
+    added = scan.add_item(catalog, root, root.path, name)
+    catalog.end_scan(root, numbers[0])
+    assert added is not None
+    assert catalog.location(added) is not None
+
+
+@pytest.mark.parametrize("moment", ["before it is read", "before it is written down", "after that"])
+def test_a_file_removed_while_it_is_scanned_does_not_come_back(
+    catalog: Catalog, models: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    root, read, put = root_at(models), scan.read_facts, catalog.put
+    scan_all(catalog, root)
+    victim = min(models.iterdir())
+    os.utime(victim, ns=(1, 1))  # so that it is read again
+    removed = []
+
+    def remove() -> None:  # as the route does it: the file first, then the row
+        if not removed:
+            victim.unlink()
+            catalog.forget(item_id(root, victim.name))
+            removed.append(victim)
+
+    def read_facts(*arguments: Any) -> Facts:
+        if moment == "before it is read":
+            remove()
+        found = read(*arguments)
+        if moment == "before it is written down":
+            remove()
+        return found
+
+    def put_and_remove(*arguments: Any, **options: Any) -> None:
+        put(*arguments, **options)
+        remove()
+
+    monkeypatch.setattr(scan, "read_facts", read_facts)
+    monkeypatch.setattr(catalog, "put", put_and_remove)
+    report = scan_all(catalog, root)
+    assert removed
+    assert victim.name not in names(catalog)
+    assert (report.found, report.read, report.failed) == (len(list(models.iterdir())), 0, 0)
+    assert scan.add_item(catalog, root, root.path, victim.name) is None
+
+
+def test_counts_of_a_stopped_scan_are_those_of_its_rows(catalog: Catalog, models: Path) -> None:
+    root, library = root_at(models), Library(catalog)
+    assert library.find(Query()).total == 0
+    catalog.begin_scan(root)
+
+    def cancel() -> bool:
+        library.find(Query())  # a page that is open asks all the time, so that there are counts to keep
+        return len(names(catalog)) >= 2
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scan, "_BATCH", 1)
+        with pytest.raises(CancelledError):
+            scan_all(catalog, root, cancel=cancel)
+    assert library.find(Query()).total == len(names(catalog)) >= 2
 
 
 def test_a_stopped_scan_keeps_what_it_read(catalog: Catalog, models: Path) -> None:
@@ -330,6 +420,24 @@ def test_a_transaction_is_whole_or_not_at_all(tmp_path: Path) -> None:
         connection.execute("INSERT INTO t VALUES (1)") and connection.execute("no statement")
     with database.read() as connection:
         assert connection.execute("SELECT count(*) FROM t").fetchone()[0] == 0
+    database.close()
+
+
+def test_a_transaction_that_cannot_be_kept_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader holds the file when it is to be written: this transaction fails, and not every later one with it."""
+    monkeypatch.setattr("lora_analysis.server.database.is_local_disk", lambda folder: False)
+    monkeypatch.setattr("lora_analysis.server.database.BUSY_SECONDS", 0.05)
+    database = Database(tmp_path / "x.sqlite3", ("CREATE TABLE t (a)",))
+    reader = sqlite3.connect(database.path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM t").fetchall()
+    with pytest.raises(sqlite3.OperationalError, match="locked"), database.write() as connection:
+        connection.execute("INSERT INTO t VALUES (1)")
+    reader.close()
+    with database.write() as connection:
+        connection.execute("INSERT INTO t VALUES (2)")
+    with database.read() as connection:
+        assert [row[0] for row in connection.execute("SELECT a FROM t")] == [2]
     database.close()
 
 

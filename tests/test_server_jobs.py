@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import signal
+import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +18,7 @@ from starlette.testclient import TestClient
 
 import lora_analysis as la
 from lora_analysis.errors import OutputError
-from lora_analysis.server.jobs import process
+from lora_analysis.server.jobs import process, runner
 from lora_analysis.server.jobs.events import Events
 from lora_analysis.server.jobs.store import JobRecord, JobStore, QueueFullError
 from lora_analysis.server.state import Server
@@ -34,13 +35,13 @@ CANCEL_SECONDS = 2.0
 def client(tmp_path_factory: pytest.TempPathFactory, demo_library: Path) -> Iterator[TestClient]:
     limits = replace(LIMITS, workers=1, memory_bytes=400_000_000, analysis_seconds=3.0, idle_seconds=0.5)
     settings = settings_for(tmp_path_factory.mktemp("state"), demo_library, limits=limits)
-    with pytest.MonkeyPatch.context() as patch, running(settings) as client:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(process, "_BOOT", BOOT)
         for kind in (TRIAL, SLOW_WRITE):
             patch.setitem(KINDS, kind.name, kind)
-        scanned(client)
-        time.sleep(1.2)  # the worker that scanned was started before the patch, and ends when idle
-        yield client
+        with running(settings) as client:
+            scanned(client)
+            yield client
 
 
 def server_of(client: TestClient) -> Server:
@@ -126,7 +127,8 @@ def test_progress_is_told(client: TestClient) -> None:
 
 
 def test_a_worker_is_reused_and_ends_when_idle(client: TestClient) -> None:
-    pids = {finished(client, submit(client, "well"))["summary"]["pid"] for _ in range(3)}
+    jobs = [submit(client, "well") for _ in range(3)]  # all wait from the start: no idle time between them
+    pids = {finished(client, job)["summary"]["pid"] for job in jobs}
     assert len(pids) == 1
     [pid] = pids
     deadline = time.monotonic() + 10
@@ -155,6 +157,90 @@ def test_a_job_that_comes_while_a_worker_looks_does_not_wait(tmp_path: Path, mon
         monkeypatch.setattr(server.jobs, "take", take_too_early)
         finished(client, submit(client, "well"))
         assert finished(client, late[0], 20)["state"] == "succeeded"
+
+
+def test_whoever_waits_for_a_job_hears_that_it_was_cancelled_before_it_began(tmp_path: Path) -> None:
+    server = Server(settings_for(tmp_path, scan_at_start=False))  # nothing takes jobs from its queue
+    job = server.runner.submit("scan", "x", {"roots": []})
+
+    async def wait() -> tuple[JobRecord | None, bool]:
+        waiting = asyncio.create_task(server.runner.wait(job.id, 60))
+        while job.id not in server.runner._waiters:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.2)  # it has looked by now, and found a job that waits
+        assert not waiting.done()
+        await asyncio.to_thread(server.runner.cancel, job.id)
+        done, _ = await asyncio.wait([waiting], timeout=10)
+        return (await waiting, True) if done else (None, False)
+
+    found, is_heard = asyncio.run(wait())
+    server.stop()
+    assert is_heard
+    assert found is not None
+    assert found.state == "cancelled"
+
+
+def test_the_last_that_is_told_of_a_job_is_how_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who queues a job, and who cancels it, may come to tell of it only after a worker has ended it."""
+    server = Server(settings_for(tmp_path, scan_at_start=False))
+    told: list[JobRecord] = []
+    monkeypatch.setattr(server.events, "publish", lambda name, data: told.append(data))
+    store = server.jobs
+    add, ask_to_stop = store.add, store.ask_to_stop
+
+    def added_and_taken(*arguments: Any, **options: Any) -> JobRecord:
+        job = add(*arguments, **options)
+        assert store.take() is not None
+        return job
+
+    def asked_and_ended(job: str) -> JobRecord | None:
+        found = ask_to_stop(job)
+        store.finish(job, "cancelled")
+        return found
+
+    monkeypatch.setattr(store, "add", added_and_taken)
+    monkeypatch.setattr(store, "ask_to_stop", asked_and_ended)
+    job = server.runner.submit("scan", "x", {"roots": []})
+    assert (job.state, told[-1].state) == ("queued", "running")
+    server.runner.cancel(job.id)
+    assert told[-1].state == "cancelled"
+    count = len(told)
+    store.forget(job.id)
+    server.runner._tell(job.id)
+    assert len(told) == count, "what was removed does not come back"
+    server.stop()
+
+
+def test_a_job_whose_end_cannot_be_noted_ends_when_it_can(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full for a while."""
+    monkeypatch.setattr(runner, "_AGAIN_SECONDS", 0.05)
+    store = server_of(client).jobs
+    finish, refused = store.finish, []
+
+    def full(job: str, state: Any, **what: Any) -> JobRecord | None:
+        if len(refused) < 3:
+            refused.append(state)
+            raise sqlite3.OperationalError("database or disk is full")
+        return finish(job, state, **what)
+
+    monkeypatch.setattr(store, "finish", full)
+    job = submit(client, "well")
+    found = finished(client, job)
+    assert refused == ["succeeded", "failed", "failed"]
+    assert (found["state"], found["error"]["code"]) == ("failed", "internal")
+    monkeypatch.undo()
+    assert finished(client, submit(client, "well"))["state"] == "succeeded"
+
+
+def test_a_full_queue_is_no_reason_not_to_start(tmp_path: Path) -> None:
+    server = Server(settings_for(tmp_path, limits=replace(LIMITS, workers=0, queued_jobs=2)))
+    for name in ("a", "b"):
+        server.runner.submit("convert", name, {"output": name})
+    with pytest.raises(QueueFullError):
+        server.runner.submit("convert", "c", {"output": "c"})
+    server.start()
+    assert [job.kind for job in server.jobs.page()[0]] == ["scan", "convert", "convert"]
+    server.stop()
 
 
 def test_a_running_job_is_not_forgotten(client: TestClient) -> None:
@@ -306,6 +392,20 @@ def test_the_same_question_waits_once(tmp_path: Path) -> None:
     assert store.add("layers", "analysis", "x", {}, most=5, key="k").id != first.id
 
 
+def test_a_name_is_promised_to_one_job(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    first = store.add("resize", "write", "x", {"output": "a"}, most=5)
+    with pytest.raises(OutputError, match="outputs/a is what another job will write"):
+        store.add("merge", "write", "x", {"output": "a"}, most=5)
+    assert store.promised_outputs() == {"a"}
+    store.take()
+    with pytest.raises(OutputError):
+        store.add("merge", "write", "x", {"output": "a"}, most=5)
+    store.finish(first.id, "failed")
+    assert store.promised_outputs() == set()
+    store.add("merge", "write", "x", {"output": "a"}, most=5)
+
+
 def test_a_long_log_keeps_its_ends(tmp_path: Path) -> None:
     store = JobStore(tmp_path)
     job = store.add("verify", "write", "x", {}, most=5)
@@ -348,6 +448,15 @@ def test_a_listener_that_does_not_keep_up_is_let_go() -> None:
         return await asyncio.wait_for(collecting, 5)
 
     assert len(asyncio.run(listen())) < 1_000, "its stream ends, and it will start over"
+
+
+def test_a_stream_that_begins_after_the_end_ends() -> None:
+    async def listen() -> list[Any]:
+        events = Events()
+        events.close()
+        return [event async for event in events.listen(None)]
+
+    assert asyncio.run(asyncio.wait_for(listen(), 5)) == [None]
 
 
 def test_signals_are_named() -> None:

@@ -259,6 +259,9 @@ def test_a_hundred_jobs_wait_and_the_next_is_told_to_come_back(tmp_path: Path, d
         assert refused.status_code == 429
         assert refused.headers["retry-after"] == "10"
         assert refused.json()["error"]["code"] == "queue-full"
+        upload = client.post("/api/v1/uploads", params={"name": "x.safetensors"}, content=b"x")
+        assert upload.status_code == 429
+        assert list((tmp_path / "uploads").iterdir()) == [], "so that the next attempt gets the name"
 
 
 def test_idle_memory(tmp_path: Path, demo_library: Path) -> None:

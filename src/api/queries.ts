@@ -92,12 +92,27 @@ export const health = queryOptions({
   ...FOREVER,
 });
 
+/**
+ * Of what is known of a job and what comes, whatever is further along. A job goes one way, from waiting over running to
+ * its end; but a reply that left the server before an event may arrive after it, and must not take that back.
+ */
+export function furthest(known: Job[] | undefined, next: Job[]): Job[] {
+  const before = new Map(known?.map((job) => [job.id, job]));
+  return next.map((job) => {
+    const other = before.get(job.id);
+    return other && stage(other) > stage(job) ? other : job;
+  });
+}
+
+const stage = (job: Job) => (job.finished_at !== null ? 3 : job.cancelling ? 2 : job.started_at !== null ? 1 : 0);
+
 export const jobs = queryOptions({
   queryKey: ["jobs"],
   queryFn: async ({ signal }) =>
     (await take(api.GET("/api/v1/jobs", { params: { query: { limit: 200 } }, signal }))).items,
   // The stream of events keeps this list; see JobStream.
   staleTime: Number.POSITIVE_INFINITY,
+  structuralSharing: (known, next) => furthest(known as Job[] | undefined, next as Job[]),
 });
 
 export const jobResult = (id: string, enabled = true) =>

@@ -72,10 +72,11 @@ class Database:
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection
+            connection.execute("COMMIT")  # which may fail too: a reader holds the file, the disk is full
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:  # after some errors SQLite has rolled back by itself
+                connection.execute("ROLLBACK")
             raise
-        connection.execute("COMMIT")
 
     def close(self) -> None:
         """Close this thread's connection; those of other threads close when these end."""

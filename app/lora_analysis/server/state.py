@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 from contextlib import suppress
 from typing import IO
 
@@ -17,6 +16,7 @@ from .jobs.runner import JobRunner
 from .jobs.store import JobStore
 from .roots import Root, link_roots, roots_of
 from .settings import Settings
+from .trash import empty_trash
 
 
 class Server:
@@ -42,15 +42,16 @@ class Server:
 
     def start(self) -> None:
         _remove_partial_uploads(self.settings)
-        shutil.rmtree(self.settings.trash_folder, ignore_errors=True)
+        empty_trash(self.settings)
         self.runner.start()
         if self.settings.scan_at_start:
-            self.runner.submit("scan", "Scan the library", {"roots": []}, key="scan:")
+            # As many jobs as may wait can have been left by the last run: no reason not to start.
+            self.runner.submit("scan", "Scan the library", {"roots": []}, key="scan:", even_if_full=True)
 
     def stop(self) -> None:
         self.events.close()
         self.runner.stop()
-        shutil.rmtree(self.settings.trash_folder, ignore_errors=True)
+        empty_trash(self.settings)
         self.catalog.database.close()
         self.jobs.database.close()
         self._lock.close()

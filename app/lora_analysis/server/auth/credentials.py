@@ -96,6 +96,26 @@ class Credentials:
 
     # -- failures ----------------------------------------------------------------------------------
 
+    def begin(self, address: str) -> bool:
+        """Count an attempt that takes time, as failed until ``forgive``. Returns: whether it may be made.
+
+        Counted before, not after: of attempts made at the same time none would be refused otherwise.
+        """
+        with self._lock:
+            times = self._recent(address)
+            if len(times) >= self._most_failures:
+                return False
+            times.append(self._clock())
+            self._drop_addresses()
+            return True
+
+    def forgive(self, address: str) -> None:
+        """The newest attempt was right."""
+        with self._lock:
+            times = self._failures.get(address)
+            if times:
+                times.pop()
+
     def is_blocked(self, address: str) -> bool:
         """Whether this address has failed too often within a minute."""
         with self._lock:
@@ -105,8 +125,11 @@ class Credentials:
         """Count a wrong token or password."""
         with self._lock:
             self._recent(address).append(self._clock())
-            while len(self._failures) > _MOST_ADDRESSES:
-                self._failures.popitem(last=False)
+            self._drop_addresses()
+
+    def _drop_addresses(self) -> None:
+        while len(self._failures) > _MOST_ADDRESSES:
+            self._failures.popitem(last=False)
 
     def _recent(self, address: str) -> deque[float]:
         times = self._failures.setdefault(address, deque(maxlen=self._most_failures))

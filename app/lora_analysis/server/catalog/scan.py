@@ -78,15 +78,38 @@ def scan_root(
     done = before + len(same)
     progress(done, report.found)
     counted = 0.0
-    for batch in _batches(root, location, changed, cancel):
-        is_quiet = time.monotonic() - counted < _COUNT_SECONDS
-        catalog.put(root, number, batch, quiet=is_quiet)
-        counted = counted if is_quiet else time.monotonic()
-        done += len(batch)
-        report.read += len(batch)
-        report.failed += sum(facts.error_code is not None for _, facts in batch)
-        progress(done, report.found)
+    try:
+        for batch in _batches(root, location, changed, cancel):
+            is_quiet = time.monotonic() - counted < _COUNT_SECONDS
+            kept = _put(catalog, root, number, batch, quiet=is_quiet)
+            counted = counted if is_quiet else time.monotonic()
+            report.found -= len(batch) - len(kept)
+            done += len(kept)
+            report.read += len(kept)
+            report.failed += sum(facts.error_code is not None for facts in kept)
+            progress(done, report.found)
+    except BaseException:
+        catalog.changed()  # no end of the scan will say so
+        raise
     report.forgotten += catalog.end_scan(root, number)
+
+
+def _put(
+    catalog: Catalog, root: Root, number: int, batch: list[tuple[Found, Facts]], *, quiet: bool = False
+) -> list[Facts]:
+    """Put items into the catalog, but for those whose file went away meanwhile. Returns: the facts of those that stay.
+
+    Whoever removes a file removes its row next. Looking after the rows are written, not before, leaves no moment at
+    which the row of a removed file could come back: either it is gone by this look, or its row is removed after this.
+    """
+    catalog.put(root, number, batch, quiet=quiet)
+    kept = []
+    for found, facts in batch:
+        if os.path.lexists(os.path.join(root.path, found.path)):
+            kept.append(facts)
+        else:
+            catalog.forget(item_id(root, found.path))
+    return kept
 
 
 def _batches(root: Root, location: str, items: list[Found], cancel: Cancel) -> Iterator[list[tuple[Found, Facts]]]:
@@ -125,8 +148,8 @@ def add_item(catalog: Catalog, root: Root, location: str, path: str) -> str | No
     found = look_at(root, path)
     if found is None:
         return None
-    catalog.put(root, catalog.number_of_scan(root), [(found, read_facts(root, location, path))])
-    return item_id(root, path)
+    kept = _put(catalog, root, catalog.number_of_scan(root), [(found, read_facts(root, location, path))])
+    return item_id(root, path) if kept else None
 
 
 def look_at(root: Root, path: str) -> Found | None:

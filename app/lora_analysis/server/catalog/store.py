@@ -112,13 +112,22 @@ class Catalog:
     # -- writing, by the scan ----------------------------------------------------------------------
 
     def begin_scan(self, root: Root) -> int:
-        """The number of a new scan of a root; what it does not see is forgotten at its end."""
+        """The number of a new scan of a root; what it does not see is forgotten at its end.
+
+        Another scan of the root, or a job that adds one file, may be under way: what any of them has seen stays seen.
+        """
         with self.database.write() as connection:
             connection.execute(
                 "INSERT INTO scans VALUES (?, 1, NULL) ON CONFLICT (root) DO UPDATE SET number = number + 1", (root.id,)
             )
             row = connection.execute("SELECT number FROM scans WHERE root = ?", (root.id,)).fetchone()
+            _bump(connection)  # a scan that was killed may have put items quietly
         return int(row[0])
+
+    def changed(self) -> None:
+        """Counts that were made before are shown no more."""
+        with self.database.write() as connection:
+            _bump(connection)
 
     def stamps(self, root: Root) -> dict[str, str]:
         """By path within the root, what each known item looked like."""
@@ -130,15 +139,16 @@ class Catalog:
         """Say of unchanged items that they are still there."""
         with self.database.write() as connection:
             rows = [(number, item_id(root, path)) for path in paths]
-            connection.executemany("UPDATE items SET seen = ? WHERE id = ?", rows)
+            connection.executemany("UPDATE items SET seen = max(seen, ?) WHERE id = ?", rows)
 
     def put(self, root: Root, number: int, items: Iterable[tuple[Found, Facts]], *, quiet: bool = False) -> None:
         """Add or replace items. ``quiet``: counts that were made before may still be shown, until the next change."""
         columns = (*_OWN_COLUMNS, *_COLUMNS)
-        updates = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in ("id", "added"))
+        updates = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in ("id", "added", "seen"))
         marks = ", ".join("?" * len(columns))
         statement = (
-            f"INSERT INTO items ({', '.join(columns)}) VALUES ({marks}) ON CONFLICT (id) DO UPDATE SET {updates}"
+            f"INSERT INTO items ({', '.join(columns)}) VALUES ({marks}) ON CONFLICT (id) DO UPDATE SET {updates},"
+            " seen = max(seen, excluded.seen)"
         )
         with self.database.write() as connection:
             for found, facts in items:
@@ -175,7 +185,11 @@ class Catalog:
         """Remember what was met and is no adapter: ``(path, reason)``."""
         with self.database.write() as connection:
             rows = [(root.id, encodable(path), reason, number) for path, reason in skipped]
-            connection.executemany("INSERT OR REPLACE INTO skipped VALUES (?, ?, ?, ?)", rows)
+            connection.executemany(
+                "INSERT INTO skipped VALUES (?, ?, ?, ?) ON CONFLICT (root, path) DO UPDATE SET"
+                " reason = excluded.reason, seen = max(seen, excluded.seen)",
+                rows,
+            )
 
     def end_scan(self, root: Root, number: int) -> int:
         """Forget what the scan did not see. Returns: how many items were forgotten."""

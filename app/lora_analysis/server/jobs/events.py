@@ -45,6 +45,7 @@ class Events:
         self._kept: deque[Event] = deque(maxlen=_KEPT)
         self._listeners: set[_Listener] = set()
         self._lock = Lock()
+        self._is_closed = False
 
     def publish(self, name: str, data: Any) -> None:
         with self._lock:
@@ -60,8 +61,9 @@ class Events:
             return f"{self._run}-{self._count}"
 
     def close(self) -> None:
-        """End every stream: the server stops."""
+        """End every stream, and those that begin from now on: the server stops."""
         with self._lock:
+            self._is_closed = True
             for listener in self._listeners:
                 with suppress(RuntimeError):
                     listener.loop.call_soon_threadsafe(listener.put, None)
@@ -86,6 +88,8 @@ class Events:
         with self._lock:
             missed = self._missed(last)
             self._listeners.add(listener)
+            if self._is_closed:
+                listener.put(None)
         try:
             if missed is None:
                 yield None

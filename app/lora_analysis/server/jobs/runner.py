@@ -31,6 +31,7 @@ _SAVE_SECONDS = 1.0  # between two writes of progress to the queue's file
 _WATCH_SECONDS = 0.5  # between looks at a job's memory
 _WORTH_A_RETRY = frozenset({"memory", "time", "worker-died", "internal", "file-access", "missing-extra"})
 _MOST_FORGOTTEN = 10_000
+_AGAIN_SECONDS = 1.0  # after an error that may pass, such as a full disk
 _JOBS_PER_PROCESS = 50  # then a fresh one, which has leaked nothing
 
 
@@ -43,6 +44,7 @@ class JobRunner:
         self._asked = 0  # counts what may need a worker, so that none rests over what came while it was looking
         self._stopping = False
         self._threads: list[threading.Thread] = []
+        self._telling = threading.Lock()
         self._waiters: dict[str, list[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
         self._waiters_lock = threading.Lock()
         self._progress: dict[str, tuple[int, int | None, str | None]] = {}
@@ -57,12 +59,16 @@ class JobRunner:
         *,
         key: str | None = None,
         retry_of: str | None = None,
+        even_if_full: bool = False,
     ) -> JobRecord:
-        """Queue a job. Raises: QueueFullError."""
+        """Queue a job.
+
+        Raises: QueueFullError; OutputError where a job that has not ended will write an output of the same name.
+        """
         family = KINDS[kind].family
-        most = self._settings.limits.queued_jobs
+        most = None if even_if_full else self._settings.limits.queued_jobs
         job = self._store.add(kind, family, title, params, most=most, key=key, retry_of=retry_of)
-        self._events.publish("job", job)
+        self._tell(job.id)
         self._call_workers()
         return job
 
@@ -87,7 +93,9 @@ class JobRunner:
         """Stop a job, at the latest in two seconds; None where it is unknown."""
         found = self._store.ask_to_stop(job)
         if found is not None:
-            self._tell(found)
+            self._tell(job)
+            if found.is_finished:  # it waited, so no worker will say that it has ended
+                self._wake_waiters(job)
             self._call_workers()
         return found
 
@@ -98,7 +106,7 @@ class JobRunner:
             return False
         with suppress(OSError):
             os.unlink(self.result_path(found))
-        self._events.publish("removed", {"id": job})
+        self._tell_removed(job)
         return True
 
     def forget_finished(self, family: Family) -> int:
@@ -174,28 +182,39 @@ class JobRunner:
                 worker = self._run(worker, job)
             except Exception:  # the queue must go on, whatever it was: a full disk, a broken file
                 logger.exception("a worker's thread failed")
-                time.sleep(1)
+                time.sleep(_AGAIN_SECONDS)
         if worker is not None:
             worker.end()
 
     def _run(self, worker: WorkerProcess | None, job: JobRecord) -> WorkerProcess | None:
-        self._tell(job)
         try:
+            self._tell(job.id)
             if worker is None or not worker.is_alive or worker.jobs >= _JOBS_PER_PROCESS:
                 if worker is not None:
                     worker.end()
                 worker = WorkerProcess(self._settings, self._roots)
             return self._see_through(worker, job)
         except Exception:
+            logger.exception("the job %s could not be run", job.id)
             if worker is not None:
                 worker.kill()
-            error = {
-                "type": "ServerError",
-                "code": "internal",
-                "message": "the server could not run the job; see its log",
-            }
-            self._end(job, "failed", error=error)
-            raise
+            self._end_at_last(job)
+            return None
+
+    def _end_at_last(self, job: JobRecord) -> None:
+        """Fail a job that nothing runs any more: now, or when the queue's file takes it (a full disk, a locked file).
+
+        Without that it would be shown as running until the server's end, and nobody could stop or remove it.
+        """
+        error = {"type": "ServerError", "code": "internal", "message": "the server could not run the job; see its log"}
+        while not self._stopping:  # after that, the next start finds it
+            try:
+                self._end(job, "failed", error=error)
+                return
+            except Exception as again:
+                logger.error("the end of the job %s could not be noted yet: %s", job.id, again)
+            with self._wake:
+                self._wake.wait_for(lambda: self._stopping, _AGAIN_SECONDS)
 
     def _rest(self, worker: WorkerProcess | None, asked: int) -> WorkerProcess | None:
         """Wait for work asked for after the count ``asked``; end the process where none comes for long."""
@@ -282,16 +301,31 @@ class JobRunner:
             self._store.progress(job.id, *newest)
         ended = self._store.finish(job.id, state, **what)
         if ended is not None:
-            self._tell(ended)
-        with self._waiters_lock:
-            for loop, event in self._waiters.get(job.id, ()):
-                with suppress(RuntimeError):  # the loop has closed
-                    loop.call_soon_threadsafe(event.set)
+            self._tell(job.id)
+        self._wake_waiters(job.id)
         if KINDS[job.kind].family != "scan":
             self._drop_results()
 
-    def _tell(self, job: JobRecord) -> None:
-        self._events.publish("job", job)
+    def _wake_waiters(self, job: str) -> None:
+        with self._waiters_lock:
+            for loop, event in self._waiters.get(job, ()):
+                with suppress(RuntimeError):  # the loop has closed
+                    loop.call_soon_threadsafe(event.set)
+
+    def _tell(self, job: str) -> None:
+        """Tell the listeners how the job stands now.
+
+        Several threads change one job: who queues it, who cancels it, who runs it. Each tells what it finds when its
+        turn comes, not what it did: so the last that is heard of a job is never older than what was heard before.
+        """
+        with self._telling:
+            newest = self._store.get(job)
+            if newest is not None:
+                self._events.publish("job", newest)
+
+    def _tell_removed(self, job: str) -> None:
+        with self._telling:
+            self._events.publish("removed", {"id": job})
 
     def _progress_event(self, job: str) -> dict[str, Any]:
         done, total, unit = self._progress[job]
@@ -300,7 +334,7 @@ class JobRunner:
     def _drop_results(self) -> None:
         """Keep the newest results up to the limit. A dropped one is calculated again where it is asked for."""
         for job in self._store.forget_old():
-            self._events.publish("removed", {"id": job})
+            self._tell_removed(job)
         found = []
         with suppress(OSError), os.scandir(self._settings.results_folder) as entries:
             for entry in entries:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ...errors import OutputError
 from ..database import Database
 
 FILE_NAME = "jobs.sqlite3"
@@ -97,13 +98,14 @@ class JobStore:
         title: str,
         params: Mapping[str, Any],
         *,
-        most: int,
+        most: int | None,
         key: str | None = None,
         retry_of: str | None = None,
     ) -> JobRecord:
         """Queue a job. One with a ``key`` that waits or runs already is returned instead of a second.
 
-        Raises: QueueFullError where ``most`` jobs wait.
+        Raises: QueueFullError where ``most`` jobs wait; OutputError where a job that has not ended will write an
+        output of the same name: of two, the second would find out only after all its work.
         """
         job = secrets.token_hex(10)
         with self.database.write() as connection:
@@ -114,8 +116,10 @@ class JobStore:
                 if same is not None:
                     return _record(same)
             waiting = connection.execute("SELECT count(*) FROM jobs WHERE state = 'queued'").fetchone()[0]
-            if waiting >= most:
+            if most is not None and waiting >= most:
                 raise QueueFullError
+            if "output" in params and params["output"] in _promised(connection):
+                raise OutputError(f"outputs/{params['output']} is what another job will write; choose another name")
             connection.execute(
                 "INSERT INTO jobs (id, kind, family, title, params, key, state, created, retry_of, log)"
                 " VALUES (?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?)",
@@ -230,6 +234,11 @@ class JobStore:
             connection.executemany("DELETE FROM jobs WHERE id = ?", [(row["id"],) for row in rows])
         return [row["id"] for row in rows]
 
+    def promised_outputs(self) -> set[str]:
+        """Names of outputs that jobs which wait or run will write."""
+        with self.database.read() as connection:
+            return _promised(connection)
+
     def get(self, job: str) -> JobRecord | None:
         with self.database.read() as connection:
             row = connection.execute("SELECT * FROM jobs WHERE id = ?", (job,)).fetchone()
@@ -268,6 +277,12 @@ class JobStore:
                 "SELECT state, count(*) FROM jobs WHERE state IN ('queued', 'running') GROUP BY state"
             ).fetchall()
         return {"queued": 0, "running": 0, **{row[0]: row[1] for row in rows}}
+
+
+def _promised(connection: sqlite3.Connection) -> set[str]:
+    rows = connection.execute("SELECT params FROM jobs WHERE state IN ('queued', 'running') AND family = 'write'")
+    every = (json.loads(row["params"]) for row in rows)
+    return {params["output"] for params in every if "output" in params}
 
 
 def _record(row: sqlite3.Row) -> JobRecord:

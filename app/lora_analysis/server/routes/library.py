@@ -29,6 +29,7 @@ from ..schemas.adapters import (
 from ..schemas.common import AdapterPath
 from ..schemas.jobs import Job
 from ..state import Server
+from ..trash import put_away
 
 router = APIRouter(tags=["library"])
 _MOST_SKIPPED = 1_000
@@ -153,8 +154,11 @@ def remove(id: AdapterPath, server: ServerDep) -> Response:  # noqa: A002
     if root is None or root.kind == "library":
         return reply(403, "Forbidden", "forbidden", "only uploads and outputs can be removed")
     resolve_within(root, place.path)
-    trash = server.settings.trash_folder / os.urandom(8).hex()
-    trash.parent.mkdir(mode=0o700, exist_ok=True)
-    os.rename(os.path.join(root.path, place.path), trash)
-    server.catalog.forget(id)
+    try:
+        put_away(server.settings, root, place.path)
+    except FileNotFoundError as error:  # somebody else was quicker
+        raise NotFoundError("adapter any more") from error
+    finally:
+        if not os.path.lexists(os.path.join(root.path, place.path)):
+            server.catalog.forget(id)
     return Response(status_code=204)

@@ -33,11 +33,11 @@ def session(request: Request) -> Session:
 def log_in(login: Login, request: Request, server: ServerDep) -> Response:
     """Exchange the token or the password for a session cookie. Open to everybody, five failures a minute."""
     address = address_of(request.scope)
-    if server.credentials.is_blocked(address):
+    if not server.credentials.begin(address):
         return problem(429, "too-many-failures", "too many wrong tokens; wait a minute", {"retry-after": "60"})
     if not _is_right(server, login):
-        server.credentials.fail(address)
         return problem(401, "unauthorised", "this is not the token or password of this server")
+    server.credentials.forgive(address)
     response = JSONResponse(Session(via="cookie").model_dump())
     set_session(response, server.settings.port, server.credentials.open_session())
     return response

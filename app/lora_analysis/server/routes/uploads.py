@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, Response
 from ...errors import OptionError
 from ...formats.discovery import ADAPTER_SUFFIXES
 from ..asking import ServerDep, pending
-from ..problems import reply
+from ..problems import NotFoundError, reply
 from ..rendering import adapter_row
 from ..schemas.adapters import AdapterRow
 from ..schemas.jobs import Job
@@ -108,10 +108,16 @@ def _name_it(temporary: str, final: str) -> None:
 
 
 async def _catalogued(server: Server, name: str) -> Response:
-    job = await asyncio.to_thread(server.runner.submit, "add", f"Read the upload {name}", {"path": name})
+    try:
+        job = await asyncio.to_thread(server.runner.submit, "add", f"Read the upload {name}", {"path": name})
+    except Exception:  # QueueFullError above all: who is told to come back would find a second file then
+        with suppress(OSError):
+            os.unlink(os.path.join(server.root_of_kind("uploads").path, name))
+        raise
     found = await server.runner.wait(job.id, _WAIT) or job
     if found.state != "succeeded":
         return pending(server, found)
     row = await asyncio.to_thread(server.library.row, (found.summary or {})["adapter"])
-    assert row is not None  # the job has just put it there
+    if row is None:
+        raise NotFoundError("adapter any more: it was removed as soon as it was there")
     return JSONResponse(adapter_row(server, row).model_dump(), 201)
