@@ -14,7 +14,7 @@ import lora_analysis as la
 import oracle
 from adapters import CONV, IN, MODULE, OUT, normal, save
 from command import strict_json
-from lora_analysis.comparing.layer import rows_of
+from lora_analysis.comparing.reading import rows_of
 from lora_analysis.errors import OptionError
 from sources import adapter_of
 

@@ -10,13 +10,11 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from ..adapter import Dense, Finding, Hadamard, Kronecker, Layer, LowRank, Opaque, Stacked, Update, Vector
-from ..errors import FormatError, NonFiniteError, OpaqueUpdateError, ShapeError
+from ..adapter import Finding, Layer, LowRank, Stacked, Update, Vector
 from ..formats.blocks import block_of
 from ..linalg.angles import Bases, angles_of, summarise_angles
 from ..linalg.floats import Float64Array
 from ..linalg.inner import inner_product, matrix_shape, plain
-from ..linalg.products import factors
 from ..linalg.subspace import (
     Crossing,
     Span,
@@ -29,11 +27,9 @@ from ..linalg.subspace import (
     stacked_spans,
 )
 from ..linalg.subspace import span as span_of
-from .units import BIAS, Piece, Unit
+from .reading import LAYER_ERRORS, Read, read_unit
+from .units import BIAS, Unit
 from .values import LayerComparison, LayerPair, NotCompared, Pair, SideOverlap, cosine, interference
-
-# What is wrong with one layer. Anything else, a file that is gone or a request to stop, concerns the whole.
-_LAYER_ERRORS = (FormatError, NonFiniteError, OpaqueUpdateError, ShapeError)
 
 
 class Outcome(NamedTuple):
@@ -41,14 +37,6 @@ class Outcome(NamedTuple):
 
     layers: tuple[LayerComparison, ...]
     skipped: tuple[NotCompared, ...]
-
-
-class _Read(NamedTuple):
-    """One adapter's delta for a unit."""
-
-    adapter: int
-    layer: Layer
-    update: Update
 
 
 class _Held(NamedTuple):
@@ -66,7 +54,7 @@ def compare_units(errors: tuple[Mapping[str, Finding], ...], units: Sequence[Uni
     Units whose deltas are factors of equal shapes are calculated in one stack, see ``linalg/subspace.py``.
     Raises: FileAccessError where a file cannot be read any more.
     """
-    read = [_read(errors, unit) for unit in units]
+    read = [read_unit(errors, unit) for unit in units]
     found: dict[int, Outcome] = {}
     for numbers in _alike([reads for reads, _ in read]):
         layers = _stacked([units[number] for number in numbers], [read[number][0] for number in numbers])
@@ -78,7 +66,7 @@ def compare_units(errors: tuple[Mapping[str, Finding], ...], units: Sequence[Uni
     return [found.get(number) or _alone(unit, *read[number]) for number, unit in enumerate(units)]
 
 
-def _alike(read: Sequence[Sequence[_Read]]) -> list[list[int]]:
+def _alike(read: Sequence[Sequence[Read]]) -> list[list[int]]:
     """Units, by number, for which several adapters have narrow factors: those of equal shapes together."""
     found: dict[tuple[object, ...], list[int]] = {}
     for number, reads in enumerate(read):
@@ -89,7 +77,7 @@ def _alike(read: Sequence[Sequence[_Read]]) -> list[list[int]]:
     return list(found.values())
 
 
-def _stacked(units: Sequence[Unit], read: Sequence[Sequence[_Read]]) -> list[LayerComparison | None]:
+def _stacked(units: Sequence[Unit], read: Sequence[Sequence[Read]]) -> list[LayerComparison | None]:
     """The comparison of each unit; None for one that has to be calculated alone, which may name what is wrong."""
     good = np.ones(len(units), np.bool_)
     held: list[_Held] = []
@@ -103,7 +91,7 @@ def _stacked(units: Sequence[Unit], read: Sequence[Sequence[_Read]]) -> list[Lay
     found: list[LayerComparison | None] = [None] * len(units)
     if chosen:
         some = [units[number] for number in chosen]
-        with suppress(*_LAYER_ERRORS):  # products beyond float64
+        with suppress(*LAYER_ERRORS):  # products beyond float64
             for number, layer in zip(chosen, _compare(some, [unit.name for unit in some], held), strict=True):
                 found[number] = layer
     return found
@@ -115,19 +103,19 @@ def _some(held: _Held, chosen: list[int]) -> _Held:
     return _Held(held.adapter, layers, updates, held.span.at(chosen))
 
 
-def _alone(unit: Unit, read: Sequence[_Read], skipped: list[NotCompared]) -> Outcome:
+def _alone(unit: Unit, read: Sequence[Read], skipped: list[NotCompared]) -> Outcome:
     held: list[_Held] = []
     for one in read:
         try:
             held.append(_spanned(one, alone=len(unit.holders) == 1))
-        except _LAYER_ERRORS as error:
+        except LAYER_ERRORS as error:
             skipped.append(NotCompared(one.adapter, one.layer.name, error.code, error.message, is_error=True))
     held = _of_one_shape(unit, held, skipped)
     if not held:
         return Outcome((), tuple(skipped))
     try:
         return Outcome(tuple(_each_expert(unit, held)), tuple(skipped))
-    except _LAYER_ERRORS as error:  # products beyond float64
+    except LAYER_ERRORS as error:  # products beyond float64
         skipped += [NotCompared(one.adapter, one.layers[0].name, error.code, error.message, True) for one in held]
         return Outcome((), tuple(skipped))
 
@@ -139,13 +127,13 @@ def _each_expert(unit: Unit, held: Sequence[_Held]) -> Iterator[LayerComparison]
         yield from _compare([unit], [unit.name], held)
         return
     for expert in range(len(first.parts)):
-        parts = [_Read(one.adapter, one.layers[0], cast("Stacked", one.updates[0]).parts[expert]) for one in held]
+        parts = [Read(one.adapter, one.layers[0], cast("Stacked", one.updates[0]).parts[expert]) for one in held]
         yield from _compare(
             [unit], [f"{unit.name}[{expert}]"], [_spanned(part, alone=len(held) == 1) for part in parts]
         )
 
 
-def _spanned(read: _Read, *, alone: bool) -> _Held:
+def _spanned(read: Read, *, alone: bool) -> _Held:
     """Raises: NonFiniteError for NaN and infinity, which would make every figure of the layer NaN."""
     update, span = read.update, None
     if not isinstance(update, Stacked | Vector):
@@ -154,61 +142,6 @@ def _spanned(read: _Read, *, alone: bool) -> _Held:
     elif not alone:
         inner_product(update, update)
     return _Held(read.adapter, [read.layer], [update], span)
-
-
-# -- reading -------------------------------------------------------------------------------------------
-
-
-def _read(errors: tuple[Mapping[str, Finding], ...], unit: Unit) -> tuple[list[_Read], list[NotCompared]]:
-    read: list[_Read] = []
-    skipped: list[NotCompared] = []
-    for number, piece in enumerate(unit.pieces):
-        if piece is None:
-            continue
-        layer = piece.layer
-        stated = errors[number].get(layer.name)
-        if stated is not None:
-            skipped.append(NotCompared(number, layer.name, stated.code, stated.message, is_error=True))
-        elif layer.opaque is not None:
-            skipped.append(NotCompared(number, layer.name, "opaque", layer.opaque, is_error=False))
-        else:
-            try:
-                read.append(_Read(number, layer, _update(piece)))
-            except OpaqueUpdateError as error:
-                skipped.append(NotCompared(number, layer.name, error.code, error.message, is_error=False))
-            except _LAYER_ERRORS as error:
-                skipped.append(NotCompared(number, layer.name, error.code, error.message, is_error=True))
-    return read, skipped
-
-
-def _update(piece: Piece) -> Update:
-    update = piece.layer.update()
-    if isinstance(update, Opaque):
-        raise OpaqueUpdateError(update.reason)
-    return update if piece.rows is None else rows_of(update, *piece.rows)
-
-
-def rows_of(update: Update, start: int, stop: int) -> Update:
-    """The delta of the rows ``[start, stop)``, in the kind that keeps it small.
-
-    Raises: ShapeError for experts, whose rows belong to no fused weight.
-    """
-    match update:
-        case LowRank():
-            return LowRank(update.up[start:stop], update.down, update.scale, update.kernel, update.core)
-        case Dense():
-            return Dense(update.values[start:stop], update.scale)
-        case Hadamard():
-            sides = (rows_of(update.first, start, stop), rows_of(update.second, start, stop))
-            assert isinstance(sides[0], LowRank)
-            assert isinstance(sides[1], LowRank)
-            return Hadamard(sides[0], sides[1], update.scale)
-        case Kronecker():
-            return rows_of(factors(update), start, stop)
-        case Vector():
-            return Vector(update.values[start:stop], update.scale)
-        case _:
-            raise ShapeError(f"a {type(update).__name__.lower()} update has no rows that belong to one weight")
 
 
 def _of_one_shape(unit: Unit, held: list[_Held], skipped: list[NotCompared]) -> list[_Held]:
