@@ -2,8 +2,9 @@ import { afterEach } from "vitest";
 
 if (typeof window !== "undefined") {
   await import("@testing-library/jest-dom/vitest");
-  const { cleanup } = await import("@testing-library/react");
+  const { cleanup, configure } = await import("@testing-library/react");
   afterEach(cleanup);
+  configure({ asyncUtilTimeout: 20_000 }); // the default, one second, is a busy machine's pause
 
   // jsdom lacks what Mantine asks the browser for; these answer "no" and "nothing observed".
   window.matchMedia ??= ((query: string) => ({
