@@ -111,7 +111,7 @@ lint: $(VENV)/.tools
 	$(BIN)/mypy
 
 test: lint $(if $(filter yes,$(ORACLES)),$(VENV)/.oracles)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -rs
 	@$(MAKE) --no-print-directory ui-test
 
 format: $(VENV)/.tools
