@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lora_analysis.errors import NonFiniteError
-from lora_analysis.formats.encoding import buffer_of, encode
+from lora_analysis.formats.encoding import buffer_of, encode, encode_measured
 
 LARGEST = {"F16": 65504.0, "F8_E4M3": 448.0, "F8_E5M2": 57344.0, "BF16": 3.3895314e38}
 
@@ -33,6 +33,19 @@ def test_fp16_agrees_on_arrays_larger_than_a_block_of_any_order() -> None:
         found = encode(array, "F16", "x")
         assert found.flags.c_contiguous
         np.testing.assert_array_equal(found, array.astype(np.float16))
+
+
+def test_what_rounding_moves_is_measured_on_the_way() -> None:
+    chance = np.random.default_rng(1)
+    values = (chance.standard_normal((300, 500)) * 10.0 ** chance.integers(-8, 4, (300, 500))).astype(np.float32)
+    for array in (values, values.T, values[::2, ::3], np.zeros((0, 3), np.float32)):
+        found = encode_measured(array, "F16", "x")
+        assert found.moved is not None
+        np.testing.assert_array_equal(found.values, encode(array, "F16", "x"))
+        np.testing.assert_array_equal(np.abs(found.moved), np.abs(found.values.astype(np.float32) - array))
+        assert found.largest == (np.abs(array).max() if array.size else 0.0)
+    for array, dtype in ((values, "BF16"), (values.astype(np.float64), "F16"), (values, "F32")):
+        assert encode_measured(array, dtype, "x").moved is None
 
 
 @pytest.mark.parametrize("dtype", LARGEST)

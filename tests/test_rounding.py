@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lora_analysis.adapter import LowRank
+from lora_analysis.formats.encoding import encode_measured
 from lora_analysis.linalg.decomposition import decompose
 from lora_analysis.linalg.gram import FactorGrams
 from lora_analysis.resizing import rounding
@@ -73,6 +74,11 @@ def test_every_way_agrees_with_the_dense_matrices(
         assert (ways[0] if ways else "lengths") == way
         true = float(np.linalg.norm(delta_of(update) - delta_of(written)))
         assert abs(told - true) <= 1e-6 * norm
+        if stored is np.float16:
+            seen = encode_measured(exact.up, "F16", "up"), encode_measured(exact.down, "F16", "down")
+            again = distance(update, norm, exact, written, loss, encoded=seen)
+            assert abs(again - true) <= 1e-6 * norm
+            assert again == pytest.approx(told, rel=1e-6)
 
 
 @pytest.mark.parametrize("stored", [np.float16, ml_dtypes.float8_e4m3fn])

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..adapter import FloatArray, Layer, LowRank, Stacked, Update
 from ..errors import LoraAnalysisError
-from ..formats.encoding import encode
+from ..formats.encoding import encode, encode_measured
 from ..linalg import products, svd
 from ..linalg.decomposition import Decomposition, Decompositions, Known, decompose
 from ..linalg.floats import Float64Array, Precision, widen
@@ -179,21 +179,23 @@ def _store(layer: Layer, plan: LayerPlan, parts: Sequence[Update], made: Sequenc
     names = plan.spelling.names
     dtypes = {tensor.name: tensor.dtype for tensor in plan.tensors}
     exact = [_with_scale(one.factors, plan.scale) for one in made]
-    stored = [
-        LowRank(
-            encode(factors.up, dtypes[names.up], names.up),
-            encode(factors.down, dtypes[names.down], names.down),
-            factors.scale,
-            factors.kernel,
+    encoded = [
+        (
+            encode_measured(factors.up, dtypes[names.up], names.up),
+            encode_measured(factors.down, dtypes[names.down], names.down),
         )
         for factors in exact
+    ]
+    stored = [
+        LowRank(up.values, down.values, factors.scale, factors.kernel)
+        for factors, (up, down) in zip(exact, encoded, strict=True)
     ]
     down, up = plan.spelling.arrays(stored)
     arrays = {names.down: np.ascontiguousarray(down), names.up: np.ascontiguousarray(up)}
     arrays |= _scaled_bias(layer, plan, dtypes)
     errors = [
-        distance(part, one.norm, wanted, found, one.loss, _scaled(one.grams, one.factors.scale / plan.scale))
-        for part, one, wanted, found in zip(parts, made, exact, stored, strict=True)
+        distance(part, one.norm, wanted, found, one.loss, _scaled(one.grams, one.factors.scale / plan.scale), seen)
+        for part, one, wanted, found, seen in zip(parts, made, exact, stored, encoded, strict=True)
     ]
     before = sqrt(sum(one.loss.norm**2 for one in made))
     return Written(arrays, sqrt(sum(one.norm**2 for one in made)), before, sqrt(sum(error**2 for error in errors)))

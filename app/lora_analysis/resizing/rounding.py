@@ -17,7 +17,7 @@ bounds; where the bound cannot show in a report's sixth digit, that is all that 
 from __future__ import annotations
 
 from math import sqrt
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,10 @@ from ..linalg import products, svd
 from ..linalg.dense import materialise
 from ..linalg.floats import Float64Array, Precision, widen
 from ..linalg.gram import FactorGrams
+
+if TYPE_CHECKING:
+    from ..adapter import FloatArray
+    from ..formats.encoding import Encoded
 
 _NEGLIGIBLE = 2e-7  # of the delta's norm; reports promise 1e-6
 _SLACK = 9e-7  # likewise, for the sum of all that is bounded and not calculated
@@ -57,21 +61,30 @@ class _Rounding(NamedTuple):
 
 
 def distance(
-    update: Update, norm: float, exact: LowRank, stored: LowRank, loss: Loss, grams: FactorGrams | None = None
+    update: Update,
+    norm: float,
+    exact: LowRank,
+    stored: LowRank,
+    loss: Loss,
+    grams: FactorGrams | None = None,
+    encoded: tuple[Encoded, Encoded] | None = None,
 ) -> float:
     """``‖Δ - stored‖`` in the Frobenius norm; ``norm`` is that of ``Δ``, ``exact`` the factors before rounding.
 
-    ``grams``: of ``exact``, where they are known.
+    ``grams``: of ``exact``, where they are known. ``encoded``: both stored factors with what encoding them has seen.
     Raises: NonFiniteError where the stored factors hold no numbers.
     """
     if exact.up.dtype == stored.up.dtype and exact.down.dtype == stored.down.dtype:
         return loss.norm  # nothing was rounded
-    precision: Precision = "float32" if loss.rest is None and _is_coarse(exact, stored) else "float64"
-    rounding = _rounding(exact, stored, precision)
-    scale = abs(exact.scale)
+    scale, is_coarse = abs(exact.scale), loss.rest is None and _is_coarse(exact, stored, encoded)
+    if is_coarse and encoded is not None and encoded[0].moved is not None and encoded[1].moved is not None:
+        square = _bounded(encoded[0].moved, encoded[1].moved, scale, loss, norm)
+        if square is not None:
+            return sqrt(square)
+    rounding = _rounding(exact, stored, "float32" if is_coarse else "float64")
     if loss.rest is not None:
         return scale * _with_rest(rounding, loss.rest, exact.scale)
-    square = _bounded(rounding, scale, loss, norm)
+    square = _bounded(rounding.e, rounding.f, scale, loss, norm, rounding)
     if square is not None:
         return sqrt(square)
     products = _products(rounding, grams)
@@ -85,13 +98,15 @@ def distance(
     return sqrt(max(square, 0.0))
 
 
-def _is_coarse(exact: LowRank, stored: LowRank) -> bool:
+def _is_coarse(exact: LowRank, stored: LowRank, encoded: tuple[Encoded, Encoded] | None) -> bool:
     """Whether float32 measures the rounding well: what is stored has 16 bits or less, or float32 was rounded.
 
     And squares of neither values nor rounding errors leave that type's range.
     """
     if exact.up.dtype != np.float32 and max(stored.up.dtype.itemsize, stored.down.dtype.itemsize) > 2:
         return False
+    if encoded is not None:
+        return all(_RANGE[0] < factor.largest < _RANGE[1] for factor in encoded)
     largest = [max(float(factor.max(initial=0)), -float(factor.min(initial=0))) for factor in (exact.up, exact.down)]
     return all(_RANGE[0] < value < _RANGE[1] for value in largest)
 
@@ -104,12 +119,16 @@ def _rounding(exact: LowRank, stored: LowRank, precision: Precision) -> _Roundin
     return _Rounding(*(array.astype(precision, copy=False) for array in (e, f, exact.up, exact.down, stored_d)))
 
 
-def _bounded(rounding: _Rounding, scale: float, loss: Loss, norm: float) -> float | None:
-    """``‖Δ - stored‖²`` from lengths alone; None where that could be off by more than a report may be."""
+def _bounded(
+    e: FloatArray, f: FloatArray, scale: float, loss: Loss, norm: float, rounding: _Rounding | None = None
+) -> float | None:
+    """``‖Δ - stored‖²`` from the lengths of the columns of ``e`` and the rows of ``f``, and with ``rounding`` from one
+    product where these are not enough; None where that could be off by more than a report may be.
+    """
     if loss.kept is None or loss.dropped == 0.0:
         return None
     values = loss.kept
-    e, f = rounding.e[:, : len(values)], rounding.f[: len(values)]  # padding is zero and stays so
+    e, f = e[:, : len(values)], f[: len(values)]  # padding is zero and stays so
     columns, rows = np.einsum("ij,ij->j", e, e), np.einsum("ij,ij->i", f, f)
     left, right = scale * float(values @ columns), scale * float(values @ rows)  # ‖e d‖² and ‖u f‖²
     joint = scale * sqrt(float(np.sum(columns)) * float(np.sum(rows)))  # ‖e f‖ at most
@@ -119,7 +138,7 @@ def _bounded(rounding: _Rounding, scale: float, loss: Loss, norm: float) -> floa
     cross = 2 * sqrt(left * right)  # of <e d, u f>, twice, at most
     if slack + cross <= allowed:
         return square
-    if slack <= allowed:
+    if slack <= allowed and rounding is not None:
         return square + 2 * scale**2 * _sum(rounding.e.T @ rounding.u, rounding.d @ rounding.f.T)
     return None  # so too where something is NaN
 
