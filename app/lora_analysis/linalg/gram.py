@@ -82,12 +82,14 @@ def squared_norm_of(gram_up: Float64Array, gram_down: Float64Array) -> float | N
     return square if square >= TRUSTED * float(np.linalg.norm(gram_up) * np.linalg.norm(gram_down)) else None
 
 
-def squared_singular_values(up: FloatArray, down: FloatArray | None) -> Float64Array | None:
+def squared_singular_values(
+    up: FloatArray, down: FloatArray | None, known: FactorGrams | None = None
+) -> Float64Array | None:
     """Squares of the singular values of ``up @ down``, ascending; None where they could not be trusted.
 
-    Without ``down``: of the matrix ``up``.
+    Without ``down``: of the matrix ``up``. ``known``: the Gram matrices of both factors, where they are there.
     """
-    problem = _eigenproblem(up, down)
+    problem = _eigenproblem(up, down, known=known)
     if problem is None:
         return None
     eigenvalues = np.linalg.eigvalsh(problem.matrix)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -44,8 +45,17 @@ class Run:
     # For ``lookahead.py``: the layers that may be summed in float32, and sums that wait.
     ahead: dict[str, Ahead] = field(default_factory=dict)
     whole: set[str] = field(default_factory=set)  # of these, the layers that are stored without truncation
-    is_written: bool = False  # nothing but writing reads the layers from now on
+    in_float32: bool = False  # whoever reads the layers now takes sums in float32
     ready: dict[str, LowRank] = field(default_factory=dict)
+
+    @contextmanager
+    def reading_in_float32(self) -> Iterator[None]:
+        """Layers that may be summed in float32 are, inside."""
+        self.in_float32 = True
+        try:
+            yield
+        finally:
+            self.in_float32 = False
 
 
 def merged_factors(
@@ -141,7 +151,7 @@ def _load(name: str, shares: Sequence[Share], kernel: tuple[int, ...], size: int
     if waiting is not None:
         return waiting
     layers = tasks_of(name, shares, kernel)
-    if name in run.ahead and run.is_written:
+    if name in run.ahead and run.in_float32:
         summed = _float32_sum(layers[0], run.options.settings["lambda"], balanced=name in run.whole)
         if summed is not None:
             return summed

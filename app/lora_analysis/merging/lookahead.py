@@ -9,14 +9,32 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from ..adapter import Adapter, LowRank
+from ..adapter import Adapter, Layer, LowRank, Update
 from ..resizing.plan import LayerPlan
 from .observations import Observation
 from .storage import naming
 
 if TYPE_CHECKING:
     from ..linalg.decomposition import Known
+    from ..linalg.sums import SumAnalysis
     from .factored import Run
+
+
+def analysed(layer: Layer, run: Run, kept: int | None) -> tuple[Update, SumAnalysis | None]:
+    """The delta of a layer that may be summed in float32, and what its Gram matrices tell; None where it is not.
+
+    What is seen of the inputs goes into the run's observations either way. ``kept``: as for ``analyse_sum``.
+    """
+    from ..linalg.sums import analyse_sum
+
+    with naming(layer.name):
+        summed = layer.update()
+    if layer.name not in run.ahead or not isinstance(summed, LowRank) or summed.up.dtype != "float32":
+        return summed, None
+    numbers, ranks = run.ahead[layer.name]
+    found = analyse_sum(summed, ranks, kept)
+    run.observations[layer.name] = Observation(numbers, found.inner_products if len(numbers) > 1 else None, 0.0)
+    return summed, found
 
 
 class Lookahead(Mapping[str, "Known"]):
@@ -35,18 +53,13 @@ class Lookahead(Mapping[str, "Known"]):
     def __getitem__(self, name: str) -> Known:
         if name not in self._names:
             raise KeyError(name)
-        from ..linalg.sums import analyse_sum
-
-        numbers, ranks = self._run.ahead[name]
-        with naming(name):
-            summed = self._adapter.layers[name].update()
-        if not isinstance(summed, LowRank) or summed.up.dtype != "float32":
+        kept = self._names[name]
+        summed, found = analysed(self._adapter.layers[name], self._run, kept)
+        if found is None:
             return (None,)
-        found = analyse_sum(summed, ranks, self._names[name])
-        gram = found.inner_products if len(numbers) > 1 else None
-        self._run.observations[name] = Observation(numbers, gram, 0.0)
+        assert isinstance(summed, LowRank)  # nothing else is analysed
         self._run.ready[name] = summed
-        return (found.decomposition if self._names[name] is not None else found.grams,)
+        return (found.grams if kept is None else found.decomposition,)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from ..adapter import Adapter
+from ..adapter import Adapter, LowRank
 from ..errors import OptionError
 from ..formats.layout import TensorPlan, aligned, predicted_size
 from ..resizing.candidate import Candidate, shares_one_rank
@@ -62,10 +62,9 @@ def plan_merge(
     truncation = options.truncation
     if predict or (truncation is not None and not truncation.is_fixed):
         run.thresholds.find(workers=workers, cancel=cancel)
-        if truncation is None and options.is_plain_sum and options.how.rank == "exact":
-            observe(candidates, workers, progress, cancel)
-        else:
-            candidates = _with_spectra(candidates, workers, progress, cancel)
+        is_whole = truncation is None and options.is_plain_sum and options.how.rank == "exact"
+        with run.reading_in_float32():
+            candidates = _looked_at(candidates, partial(_look, run, is_whole=is_whole), workers, progress, cancel)
     build = partial(_build, inputs, options, summed, candidates)
     rewriting = build(_ranks(summed, options, candidates, lambda ranks: build(ranks).size_after))
     dropped = (*matched.dropped, *extras.dropped)
@@ -101,21 +100,36 @@ def _weighted(
     return inputs
 
 
-def observe(
-    candidates: Sequence[Candidate], workers: int | None, progress: Progress | None, cancel: Cancel | None
-) -> None:
-    """Calculate every layer once for what is seen on the way."""
-    from ..linalg.streams import map_layers
+def _looked_at(
+    candidates: Sequence[Candidate],
+    look: Callable[[Candidate], Candidate],
+    workers: int | None,
+    progress: Progress | None,
+    cancel: Cancel | None,
+) -> list[Candidate]:
+    from ..linalg.streams import map_layers, out_of
+
+    report = out_of(len(candidates), progress)
+    return list(map_layers(look, candidates, workers=workers, progress=report, cancel=cancel))
+
+
+def _look(run: Run, candidate: Candidate, *, is_whole: bool) -> Candidate:
+    """The layer with its singular values, unless its sum stays whole; what is seen on the way is in the run."""
+    from ..linalg import svd
+    from ..resizing.calculation import spectrum_of
+    from .lookahead import analysed
     from .storage import naming
 
-    def look(candidate: Candidate) -> None:
-        with naming(candidate.layer.name):
-            candidate.layer.update()
-
-    total = len(candidates)
-    report = (lambda done: progress(done, total)) if progress is not None else None
-    for _ in map_layers(look, candidates, workers=workers, progress=report, cancel=cancel):
-        pass
+    layer = candidate.layer
+    update, found = analysed(layer, run, None)
+    with naming(layer.name):
+        if found is not None:
+            assert isinstance(update, LowRank)  # whose Gram matrices these are
+            if is_whole:
+                svd.frobenius_norm(update, found.grams)  # says where it is no number
+                return candidate
+            return replace(candidate, spectrum=svd.singular_values(update, found.grams))
+        return candidate if is_whole else replace(candidate, spectrum=spectrum_of(update))
 
 
 # -- ranks -------------------------------------------------------------------------------------------
@@ -124,19 +138,6 @@ def observe(
 def _candidate(made: SummedLayer) -> Candidate:
     assert made.spelling is not None  # only layers with factors have a rank
     return Candidate(made.layer, made.spelling, (made.dtype, made.dtype))
-
-
-def _with_spectra(
-    candidates: Sequence[Candidate], workers: int | None, progress: Progress | None, cancel: Cancel | None
-) -> list[Candidate]:
-    from ..linalg.streams import map_layers
-    from ..resizing.calculation import analyse
-
-    total = len(candidates)
-    report = (lambda done: progress(done, total)) if progress is not None else None
-    layers = (candidate.layer for candidate in candidates)
-    found = map_layers(analyse, layers, workers=workers, progress=report, cancel=cancel)
-    return [replace(candidate, spectrum=one.spectrum) for candidate, one in zip(candidates, found, strict=True)]
 
 
 def _ranks(

@@ -74,12 +74,17 @@ def write_merge(
     """
     check_merge_output(plan, target, overwrite=overwrite)
     plan.run.thresholds.find(workers=workers, cancel=cancel)
-    plan.run.is_written = True
     ahead = Lookahead(plan.rewriting.adapter, plan.rewriting.layers, plan.run)
-    done = write_resize(
-        replace(plan.rewriting, decompositions=ahead), target,
-        overwrite=overwrite, workers=workers, progress=progress, cancel=cancel, late=_with_digests(plan, digests_ahead),
-    )  # fmt: skip
+    with plan.run.reading_in_float32():
+        done = write_resize(
+            replace(plan.rewriting, decompositions=ahead),
+            target,
+            overwrite=overwrite,
+            workers=workers,
+            progress=progress,
+            cancel=cancel,
+            late=_with_digests(plan, digests_ahead),
+        )
     seen = plan.run.observations
     factored = {name: with_missing(layer, seen.get(name)) for name, layer in done.layers.items()}
     layers = factored | dict(_measured_elements(plan, workers, cancel))

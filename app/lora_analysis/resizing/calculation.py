@@ -50,6 +50,11 @@ def analyse(layer: Layer) -> Analysis:
         return Analysis(pooled(spectra), decompositions)
 
 
+def spectrum_of(update: Update) -> Float64Array:
+    """Singular values of a delta alone, which cost half of what truncating it needs. Raises: NonFiniteError."""
+    return pooled([products.singular_values(part) for part in parts_of(update)])
+
+
 def pooled(spectra: Sequence[Float64Array]) -> Float64Array:
     """One spectrum for experts that share a rank: ``s_k = sqrt(sum over experts of σ_k²)``.
 
