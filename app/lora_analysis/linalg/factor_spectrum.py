@@ -10,7 +10,7 @@ import numpy as np
 from ..adapter import LowRank, Update
 from .finite import finite, magnitude
 from .floats import Float64Array, widen
-from .gram import FactorProblem, FactorSquares, factor_problem, factor_squares
+from .gram import FactorGrams, FactorProblem, FactorSquares, factor_problem, factor_squares
 from .products import singular_values
 
 
@@ -35,13 +35,13 @@ class Begun(NamedTuple):
     problem: FactorProblem | None  # None where :meth:`finish` takes the long way
 
 
-def begin(update: Update) -> Begun:
-    """The part of the work that is as large as the update."""
+def begin(update: Update, grams: FactorGrams | None = None) -> Begun:
+    """The part of the work that is as large as the update. ``grams``: of its factors, where they are known."""
     if not isinstance(update, LowRank) or update.core is not None or 0 in update.up.shape or 0 in update.down.shape:
         return Begun(update, None)
     if update.rank >= min(update.up.shape[0], update.down.shape[1]):
         return Begun(update, None)
-    return Begun(update, factor_problem(update.up, update.down))
+    return Begun(update, factor_problem(update.up, update.down, grams))
 
 
 def finish(begun: Sequence[Begun]) -> list[Callable[[], Measured]]:

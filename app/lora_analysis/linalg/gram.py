@@ -82,14 +82,12 @@ def squared_norm_of(gram_up: Float64Array, gram_down: Float64Array) -> float | N
     return square if square >= TRUSTED * float(np.linalg.norm(gram_up) * np.linalg.norm(gram_down)) else None
 
 
-def squared_singular_values(
-    up: FloatArray, down: FloatArray | None, known: FactorGrams | None = None
-) -> Float64Array | None:
+def squared_singular_values(up: FloatArray, down: FloatArray | None) -> Float64Array | None:
     """Squares of the singular values of ``up @ down``, ascending; None where they could not be trusted.
 
-    Without ``down``: of the matrix ``up``. ``known``: the Gram matrices of both factors, where they are there.
+    Without ``down``: of the matrix ``up``.
     """
-    problem = _eigenproblem(up, down, known=known)
+    problem = _eigenproblem(up, down)
     if problem is None:
         return None
     eigenvalues = np.linalg.eigvalsh(problem.matrix)
@@ -113,9 +111,9 @@ class FactorProblem(NamedTuple):
     bound: float
 
 
-def factor_problem(up: FloatArray, down: FloatArray) -> FactorProblem | None:
-    """What :func:`factor_squares` solves; None where another route has to be taken."""
-    problem = _eigenproblem(up, down)
+def factor_problem(up: FloatArray, down: FloatArray, known: FactorGrams | None = None) -> FactorProblem | None:
+    """What :func:`factor_squares` solves; None where another route has to be taken. ``known``: both Gram matrices."""
+    problem = _eigenproblem(up, down, known=known)
     if problem is None or problem.root is None or problem.gram_up is None:
         return None
     down_squares = np.sum(np.square(problem.root), axis=1)

@@ -44,16 +44,15 @@ class Truncation(NamedTuple):
     error: float  # Frobenius norm of what was dropped, before the factors are rounded to a stored dtype
 
 
-def singular_values(update: Matrix, grams: FactorGrams | None = None) -> Float64Array:
+def singular_values(update: Matrix) -> Float64Array:
     """Singular values of the delta, largest first, without forming the delta.
 
-    ``grams``: of its factors, where they are known.
     Returns: shape (min(out, rank, in * k),), float64, in weight units, scale included.
     Raises: NonFiniteError where the values or the scale hold NaN or infinity, or their product overflows float64;
     ShapeError where a factor is empty or the delta has one dimension.
     """
     up, down = _forms(update)
-    squares = squared_singular_values(up, down, None if down is None else grams)
+    squares = squared_singular_values(up, down)
     values = _householder_values(up, down) if squares is None else np.sqrt(squares[::-1])
     return finite(np.multiply, values, magnitude(update.scale))
 

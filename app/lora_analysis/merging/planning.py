@@ -64,7 +64,7 @@ def plan_merge(
         run.thresholds.find(workers=workers, cancel=cancel)
         is_whole = truncation is None and options.is_plain_sum and options.how.rank == "exact"
         with run.reading_in_float32():
-            candidates = _looked_at(candidates, partial(_look, run, is_whole=is_whole), workers, progress, cancel)
+            candidates = _looked_at(run, candidates, workers, progress, cancel, is_whole=is_whole)
     build = partial(_build, inputs, options, summed, candidates)
     rewriting = build(_ranks(summed, options, candidates, lambda ranks: build(ranks).size_after))
     dropped = (*matched.dropped, *extras.dropped)
@@ -101,35 +101,47 @@ def _weighted(
 
 
 def _looked_at(
+    run: Run,
     candidates: Sequence[Candidate],
-    look: Callable[[Candidate], Candidate],
     workers: int | None,
     progress: Progress | None,
     cancel: Cancel | None,
+    *,
+    is_whole: bool,
 ) -> list[Candidate]:
-    from ..linalg.streams import map_layers, out_of
+    """The layers with their singular values, unless their sums stay whole; what is seen on the way is in the run."""
+    from ..linalg.streams import map_layers, together
 
-    report = out_of(len(candidates), progress)
-    return list(map_layers(look, candidates, workers=workers, progress=report, cancel=cancel))
+    found: list[Candidate] = []
+    groups = together(candidates, lambda candidate: candidate.layer.rank or 0)
+    for group in map_layers(partial(_look, run, is_whole=is_whole), groups, workers=workers, cancel=cancel):
+        for candidate in group:
+            found.append(candidate)
+            if progress is not None:
+                progress(len(found), len(candidates))
+    return found
 
 
-def _look(run: Run, candidate: Candidate, *, is_whole: bool) -> Candidate:
-    """The layer with its singular values, unless its sum stays whole; what is seen on the way is in the run."""
-    from ..linalg import svd
+def _look(run: Run, group: Sequence[Candidate], *, is_whole: bool) -> list[Candidate]:
+    from ..linalg.factor_spectrum import begin, finish
+    from ..linalg.svd import frobenius_norm
     from ..resizing.calculation import spectrum_of
     from .lookahead import analysed
     from .storage import naming
 
-    layer = candidate.layer
-    update, found = analysed(layer, run, None)
-    with naming(layer.name):
-        if found is not None:
-            assert isinstance(update, LowRank)  # whose Gram matrices these are
+    seen = [analysed(candidate.layer, run, None) for candidate in group]
+    later = iter([] if is_whole else finish([begin(update, one.grams) for update, one in seen if one is not None]))
+    found: list[Candidate] = []
+    for candidate, (update, one) in zip(group, seen, strict=True):
+        with naming(candidate.layer.name):
             if is_whole:
-                svd.frobenius_norm(update, found.grams)  # says where it is no number
-                return candidate
-            return replace(candidate, spectrum=svd.singular_values(update, found.grams))
-        return candidate if is_whole else replace(candidate, spectrum=spectrum_of(update))
+                if one is not None:
+                    assert isinstance(update, LowRank)  # whose Gram matrices these are
+                    frobenius_norm(update, one.grams)  # says where it is no number
+                found.append(candidate)
+            else:
+                found.append(replace(candidate, spectrum=spectrum_of(update) if one is None else next(later)().values))
+    return found
 
 
 # -- ranks -------------------------------------------------------------------------------------------
