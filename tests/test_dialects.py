@@ -9,6 +9,7 @@ import pytest
 
 from lora_analysis import materialise
 from lora_analysis.errors import OpaqueUpdateError
+from lora_analysis.formats.architectures import canonical_parts
 from lora_analysis.formats.dialects import DIALECTS
 from sources import adapter_of
 
@@ -60,6 +61,7 @@ DIALECT_CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("comfyui", factors("text_encoders.clip_l.transformer.text_model.encoder.layers.0.mlp.fc1", *LORA), {}),
     ("bfl", factors("double_blocks.0.img_attn.qkv", *PEFT), {}),
     ("xlabs", factors("double_blocks.0.processor.qkv_lora1", ".down.weight", ".up.weight"), {}),
+    ("xlabs", factors("single_blocks.0.processor.qkv_lora", ".down.weight", ".up.weight"), {}),
     ("diffsynth", factors("blocks.0.self_attn.q", ".lora_A.default.weight", ".lora_B.default.weight"), {}),
     ("mlx", {"model.layers.0.q.lora_a": np.ones((6, 2)), "model.layers.0.q.lora_b": np.ones((2, 5))}, {}),
     ("gguf", factors("blk.0.attn_q", ".weight.lora_a", ".weight.lora_b"), {}),
@@ -266,3 +268,100 @@ def test_parameters_of_further_methods_tell_the_widths_of_the_base(shapes: dict[
     adapter = adapter_of(arrays)
     assert adapter.base_model.family == "llama", adapter.base_model.evidence
     assert all(layer.opaque for layer in adapter.layers.values())
+
+
+# -- whole parameters in place of an adapter ------------------------------------------------------------
+
+
+FULL = {f"model.layers.0.self_attn.{part}_proj.weight": np.ones((6, 6), np.float32) for part in "qkv"}
+FULL |= {"model.layers.0.input_layernorm.weight": np.ones(6, np.float32)}
+
+
+def test_a_full_fine_tune_of_mlx_is_whole_parameters_in_place_of_the_bases() -> None:
+    adapter = adapter_of(FULL, config={"fine_tune_type": "full", "num_layers": 1})
+    assert (adapter.dialect, adapter.algorithm, len(adapter.layers)) == ("mlx", "full-weights", 0)
+    assert {extra.key: extra.category for extra in adapter.extras} == dict.fromkeys(FULL, "saved-module")
+    assert adapter.unrecognised_keys == ()
+    assert [(finding.severity, finding.code) for finding in adapter.findings] == [("info", "full-weights")]
+
+
+@pytest.mark.parametrize("config", [None, {"fine_tune_type": "lora"}, {"fine_tune_type": "full", "peft_type": "LORA"}])
+def test_plain_weights_are_no_fine_tune_unless_mlx_says_so(config: dict[str, Any] | None) -> None:
+    adapter = adapter_of(FULL, config=config)
+    assert adapter.algorithm == "not-lora"
+    assert adapter.unrecognised_keys == tuple(FULL)
+
+
+def test_factors_beside_a_config_that_says_full_are_factors() -> None:
+    arrays = {"model.layers.0.q_proj.lora_a": np.ones((6, 2)), "model.layers.0.q_proj.lora_b": np.ones((2, 5))}
+    adapter = adapter_of(arrays, config={"fine_tune_type": "full", "lora_parameters": {"scale": 20.0}})
+    assert (adapter.dialect, adapter.algorithm) == ("mlx", "lora")
+
+
+def test_an_embedding_of_mlx_is_the_product_as_it_stands() -> None:
+    """mlx-lm ``LoRAEmbedding.fuse``: weight (vocabulary, dim) + scale * lora_a @ lora_b."""
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((7, 2)), rng.standard_normal((2, 5))
+    names = ("model.embed_tokens", "model.layers.0.self_attn.q_proj")
+    arrays = {f"{name}.{side}": array for name in names for side, array in (("lora_a", a), ("lora_b", b))}
+    layers = adapter_of(arrays, config={"lora_parameters": {"scale": 3.0}}).layers
+    np.testing.assert_allclose(materialise(layers[names[0]]), 3 * a @ b, rtol=1e-12)
+    np.testing.assert_allclose(materialise(layers[names[1]]), 3 * (a @ b).T, rtol=1e-12)
+
+
+# -- other tensors ----------------------------------------------------------------------------------------
+
+EXTRA_CASES: list[tuple[str, str, dict[str, Any]]] = [
+    ("prompt", "prompt_embeddings", {"peft_type": "PROMPT_TUNING"}),
+    ("prompt", "prefix_task_cols", {"peft_type": "MULTITASK_PROMPT_TUNING"}),
+    ("prompt", "base_model.model.model.layers.0.self_attn.adaption_prompt", {"peft_type": "ADAPTION_PROMPT"}),
+    ("token-rows", f"{P}.token_adapter.trainable_tokens_delta", {"peft_type": "TRAINABLE_TOKENS"}),
+    ("embedding", "text_encoders_0", {}),
+    ("embedding", "<s1>", {}),
+]
+
+
+@pytest.mark.parametrize(("category", "key", "config"), EXTRA_CASES)
+def test_what_is_no_update_is_named_and_is_no_surprise(category: str, key: str, config: dict[str, Any]) -> None:
+    adapter = adapter_of({key: np.ones((3, 6))}, config=config)
+    assert [(extra.key, extra.category) for extra in adapter.extras] == [(key, category)]
+    assert adapter.findings == ()
+
+
+def test_routers_are_named_beside_what_they_weigh() -> None:
+    arrays = {f"{P}.poly_lora_A": np.ones((1, 2, 6, 2)), f"{P}.poly_router.module_logits": np.ones((2, 2))}
+    adapter = adapter_of(arrays)
+    assert [(extra.key, extra.category) for extra in adapter.extras] == [(f"{P}.poly_router.module_logits", "router")]
+
+
+def test_a_method_without_factors_is_named_by_its_config() -> None:
+    arrays = {"base_model.model.model.layers.0.input_layernorm.weight": np.ones(6)}
+    adapter = adapter_of(arrays, config={"peft_type": "LN_TUNING"})
+    assert "peft_type 'LN_TUNING'" in adapter.findings[0].message
+
+
+def test_lora_alpha_says_nothing_of_a_method_that_has_none() -> None:
+    config = {"peft_type": "VERA", "r": 4}
+    arrays = {f"{P}.vera_lambda_b": np.ones(5), f"{P}.vera_lambda_d": np.ones(4)}
+    [layer] = adapter_of(arrays, config=config).layers.values()
+    assert (layer.alpha, layer.scale, layer.scale_origin) == (None, 1.0, "none")
+
+
+# -- XLabs: both kinds of block name their processors alike -------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("module", "rows", "parts"),
+    [
+        ("double_blocks.3.processor.qkv_lora1", 18, ["transformer_blocks.3.attn.to_" + part for part in "qkv"]),
+        ("double_blocks.3.processor.proj_lora2", 6, ["transformer_blocks.3.attn.to_add_out"]),
+        ("single_blocks.3.processor.qkv_lora", 18, ["single_transformer_blocks.3.attn.to_" + part for part in "qkv"]),
+        ("single_blocks.3.processor.proj_lora", 6, ["single_transformer_blocks.3.proj_out"]),
+    ],
+)
+def test_processors_of_xlabs_are_modules_of_flux(module: str, rows: int, parts: list[str]) -> None:
+    arrays = {f"{module}.down.weight": np.ones((2, 6)), f"{module}.up.weight": np.ones((rows, 2))}
+    adapter = adapter_of(arrays)
+    assert (adapter.dialect, list(adapter.layers)) == ("xlabs", [module])
+    found = canonical_parts(adapter.layers[module], "flux1") or ()
+    assert [part.module for part in found] == [f"transformer.{part}" for part in parts]

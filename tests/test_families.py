@@ -276,6 +276,7 @@ UNETS: list[tuple[str, Modules]] = [
         unet([f"lora_unet_input_blocks_4_1_transformer_blocks_{i}_attn2_to_k" for i in range(4)], 768, 1280),
     ),
     ("sdxl-refiner", unet(["lora_unet_middle_block_1_transformer_blocks_0_attn1_to_q"], 1536)),
+    ("sdxl-refiner", {"lora_unet_middle_block_1_transformer_blocks_0_attn2_to_k": ModuleShape(None, 1280, ())}),
     ("sd15", unet(["lora_unet_down_blocks_0_attentions_0_proj_in"], 320, kernel=(1, 1))),
     ("sd15", unet(["lora_unet_up_blocks_3_attentions_0_transformer_blocks_0_attn1_to_q"], 320)),
     ("sd15", unet(["unet:3"], 320) | {"unet:4": ModuleShape(320, 768, ())}),

@@ -31,7 +31,7 @@ class Addition:
     stop: int
     to: int  # first row of the tensor
     is_bias: bool = False
-    value: FloatArray | None = None  # a full copy that replaces the tensor
+    value: Callable[[], FloatArray] | None = None  # reads a full copy that replaces the tensor
     columns: ColumnNorms | None = None  # of a DoRA layer with norms of columns
 
 
@@ -134,7 +134,10 @@ class _Delta:
         inside = slice(first - start, last - start)
         rows = slice(first - at.to + at.start, last - at.to + at.start)
         block = old[inside]
-        new[inside] += at.weight * self._change(block, rows)
+        if isinstance(self._rows, _Replacement):  # to the last bit, which adding a difference would not be
+            new[inside] = (new[inside] - block) + self._rows(rows, block)
+        else:
+            new[inside] += at.weight * self._change(block, rows)
 
     def _change(self, block: Float64Array, rows: slice) -> Float64Array:
         delta = self._rows(rows, block)
@@ -194,7 +197,8 @@ class ColumnNorms:
 
 def _row_reader(addition: Addition) -> _Rows:
     if addition.value is not None:
-        return _Replacement(widen(addition.value).reshape(_rows(addition.value), -1))
+        value = addition.value()
+        return _Replacement(widen(value).reshape(_rows(value), -1))
     if addition.is_bias:
         bias = addition.layer.bias()
         assert bias is not None  # planned because it is there
@@ -226,8 +230,7 @@ class _Stored(_Rows):
 
 
 class _Replacement(_Stored):
-    def __call__(self, rows: slice, block: Float64Array) -> Float64Array:
-        return super().__call__(rows, block) - block
+    """Rows of a full copy, which are no delta: they take the base's place. Only ever at weight 1."""
 
 
 def _reader_of(update: Update) -> _Rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from ..adapter import Adapter, Extra, FloatArray, Layer
@@ -85,14 +86,15 @@ def plan_bake(
     for number, item in enumerate(inputs):
         reasons, count = _match(item, making)
         skipped += [Skipped(number, name, reason) for name, reason in reasons.items()]
-        if not count:
+        left = _extras(item, making)
+        if not count and len(left) == len(item.adapter.extras):
             first = next(iter(reasons.items()), ("the adapter", "it holds no layer"))
             raise OptionError(
                 f"{item.adapter.path}: none of its {len(item.adapter.layers)} layers has a weight in "
                 f"{checkpoint.path}; e.g. {first[0]}: {first[1]}"
             )
         matched.append(count)
-        skipped += [Skipped(number, e.key, f"{e.note}; no delta") for e in _extras(item, making)]
+        skipped += [Skipped(number, e.key, f"{e.note}; no delta") for e in left]
     if skipped and not drop:
         first_left = skipped[0]
         raise OptionError(
@@ -200,7 +202,7 @@ def _extras(item: WeightedAdapter, making: _Making) -> list[Extra]:
             continue
         layer = Layer(extra.key, "replacement", {}, info.shape)
         rows = info.shape[0] if info.shape else 1
-        value = item.adapter.source.array(extra.key)
+        value = partial(item.adapter.source.array, extra.key)
         making.add(key, Addition(layer, 1.0, 0, rows, 0, value=value))
     return left
 

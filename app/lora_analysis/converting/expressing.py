@@ -7,6 +7,7 @@ from math import prod
 
 from ..adapter import Adapter, Extra, Layer
 from ..formats.architectures import fused_in, spelled_in
+from ..formats.kinds import is_mlx_embedding
 from ..formats.spelling import is_grouped_convolution
 from .options import ConvertOptions
 from .plan import Missing
@@ -36,6 +37,8 @@ def why_not(adapter: Adapter, layer: Layer, options: ConvertOptions) -> str | No
         return "experts stacked in one parameter are PEFT's own form"
     if _is_embedding(layer) and options.to != "peft":
         return "factors of an embedding are PEFT's own form"
+    if "down_t" in layer.keys and is_mlx_embedding(layer.name):
+        return "factors of an embedding in MLX' form have no other one yet"
     if layer.base_transposed and options.to != "peft":
         return "the base stores this weight transposed (fan_in_fan_out), which only PEFT can say"
     if is_grouped_convolution(layer, adapter.source.tensors):

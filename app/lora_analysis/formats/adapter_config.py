@@ -96,6 +96,11 @@ def configured_scale(config: Mapping[str, Any], module: str, divisor: float | No
     return alpha, alpha / (sqrt(divisor) if config.get("use_rslora") is True else divisor)
 
 
+def is_full_fine_tune(config: Mapping[str, Any] | None) -> bool:
+    """Whether mlx-lm trained whole parameters and saved those (mlx-lm ``tuner/utils.py``, ``fine_tune_type``)."""
+    return config is not None and config.get("fine_tune_type") == "full" and "peft_type" not in config
+
+
 def mlx_scale(config: Mapping[str, Any]) -> float | None:
     """MLX applies ``lora_parameters.scale`` as it is; an alpha beside it has no effect (mlx-lm ``tuner/lora.py``)."""
     parameters = config.get("lora_parameters")

@@ -13,16 +13,19 @@ _DIFFERENCES = frozenset({"diff", "bias"})  # roles
 _MIN_LOCON_LAYERS = 2  # one k x k layer is a patch embedding, not a convolutional adapter
 
 
-def algorithm_of(layers: Mapping[str, Layer], *, is_control: bool = False, is_controlnet: bool = False) -> str:
+def algorithm_of(
+    layers: Mapping[str, Layer], *, is_control: bool = False, is_controlnet: bool = False, is_full: bool = False
+) -> str:
     """The adapter's algorithm, most used first where a file mixes them (``lokr+lora``).
 
     ``locon`` is LoRA that reaches the k x k convolutions of a 2-D network; ``dora`` is LoRA with trained
-    norms; ``+full`` says that whole differences stand beside factors. ``not-lora``: no update at all.
+    norms; ``+full`` says that whole differences stand beside factors. ``not-lora``: no update at all;
+    ``full-weights``: parameters stored whole, in place of the base's.
     """
     counts = Counter(layer.kind for layer in layers.values())
     matrices = [kind for kind, _ in counts.most_common() if kind not in _VECTORS and kind != "full"]
     if not matrices:
-        return "full" if counts else "not-lora"
+        return "full" if counts else "full-weights" if is_full else "not-lora"
     if matrices == ["lora"]:
         if is_controlnet:
             return "control-lora"

@@ -19,8 +19,11 @@ CONTROLNET_MARKER = "lora_controlnet"  # Stability's control-lora: factors of th
 _MAX_TAIL_PARTS = 4
 # Endings joined by an underscore or a colon: "to_q_lora.down.weight", "unet:12:up".
 _JOINED = re.compile(r"(?P<tail>_lora[._](?:down|up)\.weight|:(?:down|up))\Z")
-# XLabs puts the rank factors under the processor's own parameter: "qkv_lora1.down.weight".
-_XLABS = re.compile(r"(?P<module>.*_lora\d*)\.(?P<role>down|up)\.weight\Z")
+# XLabs puts the rank factors under the processor's own parameter: "qkv_lora1.down.weight", in single blocks
+# "qkv_lora.down.weight", which ends as diffusers' processors do.
+_XLABS = re.compile(
+    r"(?P<module>.*_lora\d+|(?:.*\.)?single_blocks\.\d+\.processor\.(?:qkv|proj)_lora)\.(?P<role>down|up)\.weight\Z"
+)
 # A PEFT state dict taken before saving keeps the adapter's name: "lora_A.default.weight".
 _NAMED = re.compile(
     r"(?P<module>.+)(?P<tail>\.(?:lora_(?:A|B|E|embedding_A|embedding_B|magnitude_vector)|hada_\w+|lokr_\w+|oft_R|ia3_l"
@@ -55,11 +58,11 @@ def split_key(key: str) -> Split | None:
 
 
 def _split_joined(key: str) -> Split | None:
-    match = _JOINED.search(key)
-    if match and match.start():
-        return Split(key[: match.start()], TAILS[match["tail"]], match["tail"])
     match = _XLABS.match(key)
-    return Split(match["module"], match["role"], key[match.end("module") :]) if match else None
+    if match:
+        return Split(match["module"], match["role"], key[match.end("module") :])
+    match = _JOINED.search(key)
+    return Split(key[: match.start()], TAILS[match["tail"]], match["tail"]) if match and match.start() else None
 
 
 def _split_named(key: str) -> Split | None:

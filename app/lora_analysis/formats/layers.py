@@ -46,7 +46,9 @@ class Form(NamedTuple):
     is_remarkable: bool  # there is something to say about every one of them
 
 
-def assemble(keys: KeyMap, source: TensorSource, stated: StatedScales, *, is_peft: bool) -> Assembly:
+def assemble(
+    keys: KeyMap, source: TensorSource, stated: StatedScales, *, is_peft: bool, is_full: bool = False
+) -> Assembly:
     """Build every layer. A module that cannot be read becomes a finding and its tensors extras; nothing is lost."""
     made = Assembly()
     scalars = source.scalars([roles[role] for roles in keys.modules.values() for role in SCALE_ROLES if role in roles])
@@ -58,7 +60,8 @@ def assemble(keys: KeyMap, source: TensorSource, stated: StatedScales, *, is_pef
         made.report("duplicate-role", f"{module} has two tensors for {role}; {key} is carried but not used", module)
     is_controlnet = CONTROLNET_MARKER in keys.rest
     for key in keys.rest:
-        extra = classify_extra(key, source.tensors[key], is_peft=is_peft, is_controlnet=is_controlnet)
+        info = source.tensors[key]
+        extra = classify_extra(key, info, is_peft=is_peft, is_controlnet=is_controlnet, is_full=is_full)
         if extra is None:
             made.unrecognised.append(key)
         else:

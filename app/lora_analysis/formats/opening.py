@@ -14,7 +14,7 @@ from typing import Any
 
 from ..adapter import Adapter, Finding, TensorSource
 from ..errors import ConfigError, FileAccessError, LoraAnalysisError
-from .adapter_config import number, unusable_patterns
+from .adapter_config import is_full_fine_tune, number, unusable_patterns
 from .algorithm import algorithm_of
 from .container import open_source
 from .dialects import KeyView, dialect_of
@@ -27,6 +27,7 @@ from .scale import stated_scales
 HEADER_LIMIT = 25_000_000  # bytes; huggingface_hub's own cap. The specification allows 100 MB.
 _NORMAL_FLUX_CHANNELS = 64
 _DOUBLED_PREFIX = "lora_unet_unet_"
+_NO_LAYERS = frozenset({"prompt", "embedding", "token-rows"})  # what a file without layers can be made of
 _CHECKPOINT_WEIGHTS = 50  # plain weights from which a file without factors looks like a checkpoint
 
 
@@ -78,14 +79,18 @@ def adapt(source: TensorSource, config: dict[str, Any] | None) -> Adapter:
         if config is not None:
             dialect = dialect_of(replace(view, config=config))
     stated = stated_scales(source.metadata, config, dialect)
-    made = assemble(keys, source, stated, is_peft=dialect == "peft")
+    is_full = is_full_fine_tune(config) and not keys.modules
+    made = assemble(keys, source, stated, is_peft=dialect == "peft", is_full=is_full)
     base_model = infer_base_model(made.shapes, source.metadata, config, [*keys.rest, *_extra_keys(made)])
     findings += [*made.findings, *_file_findings(made, keys, config)]
     return Adapter(
         source=source,
         dialect=dialect,
         algorithm=algorithm_of(
-            made.layers, is_control=_is_flux_control(made), is_controlnet=CONTROLNET_MARKER in keys.rest
+            made.layers,
+            is_control=_is_flux_control(made),
+            is_controlnet=CONTROLNET_MARKER in keys.rest,
+            is_full=is_full,
         ),
         base_model=base_model,
         layers=made.layers,
@@ -102,6 +107,8 @@ def _extra_keys(made: Assembly) -> list[str]:
 
 def _wants_config(dialect: str, keys: KeyMap) -> bool:
     """Whether a single weights file is of a kind that leaves its scale, or its meaning, to a config beside it."""
+    if not keys.modules:  # mlx-lm's full fine-tunes are plain weights
+        return True
     return dialect in ("peft", "mlx", "diffusers") or any("prompt_embeddings" in key for key in keys.rest)
 
 
@@ -128,8 +135,8 @@ def _is_flux_control(made: Assembly) -> bool:
 def _file_findings(made: Assembly, keys: KeyMap, config: Mapping[str, Any] | None) -> list[Finding]:
     """Remarks on the file as a whole."""
     found = []
-    if not made.layers and not any(extra.category in ("prompt", "embedding") for extra in made.extras):
-        found.append(Finding("warning", "no-adapter-layers", _what_it_is_instead(keys)))
+    if not made.layers and not any(extra.category in _NO_LAYERS for extra in made.extras):
+        found.append(_what_it_is_instead(keys, config))
     if any(name.startswith(_DOUBLED_PREFIX) for name in keys.modules):
         message = f"module names start with {_DOUBLED_PREFIX}: a converter added its prefix twice; loaders find nothing"
         found.append(Finding("warning", "malformed-names", message))
@@ -146,11 +153,23 @@ def _file_findings(made: Assembly, keys: KeyMap, config: Mapping[str, Any] | Non
     return found + (_config_findings(config) if config is not None else [])
 
 
-def _what_it_is_instead(keys: KeyMap) -> str:
+def _what_it_is_instead(keys: KeyMap, config: Mapping[str, Any] | None) -> Finding:
+    if is_full_fine_tune(config) and keys.rest:
+        message = (
+            f"mlx-lm trained {len(keys.rest)} parameters whole: they take the place of the base model's; lora extract "
+            "finds an adapter between them and the base"
+        )
+        return Finding("info", "full-weights", message)
+    return Finding("warning", "no-adapter-layers", _what_else(keys, config or {}))
+
+
+def _what_else(keys: KeyMap, config: Mapping[str, Any]) -> str:
     weights = sum(key.endswith((".weight", ".bias")) for key in keys.rest)
     if weights >= _CHECKPOINT_WEIGHTS:
         return f"the file holds no adapter layer but {weights} plain weights: a whole model, not an adapter?"
-    return "the file holds no adapter layer: no factor pairs, no differences"
+    method = config.get("peft_type")
+    named = f"; {CONFIG_NAME} says peft_type {method[:40]!r}" if isinstance(method, str) else ""
+    return f"the file holds no adapter layer: no factor pairs, no differences{named}"
 
 
 def _config_findings(config: Mapping[str, Any]) -> list[Finding]:

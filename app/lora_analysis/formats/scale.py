@@ -121,7 +121,8 @@ def _from_statements(group: Group, described: Described, stated: StatedScales) -
     config = stated.config_for(group.name)
     from_header = config is not stated.config
     module = _bare_module(group.name, from_header)
-    pair = configured_scale(config, module, described.divisor) if config else None
+    # A configuration's alpha is LoRA's: what has no delta without the base has a formula of its own.
+    pair = configured_scale(config, module, described.divisor) if config and described.opaque is None else None
     if pair is not None:
         return Scale(*pair, "header" if from_header else "config")
     if stated.header_alpha is not None and described.divisor:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..adapter import Layer, LowRank, TensorInfo
+from .kinds import is_mlx_embedding
 
 if TYPE_CHECKING:
     from ..adapter import FloatArray
 
-Orientation = Literal["plain", "embedding", "mlx", "mlx-experts", "parameter-experts"]
+Orientation = Literal["plain", "embedding", "mlx", "mlx-embedding", "mlx-experts", "parameter-experts"]
 Shape = tuple[int, ...]
 
 _FACTOR_ROLES: Mapping[str, tuple[str, str]] = {
@@ -58,6 +59,8 @@ class Spelling:
                 return (rank, shape[0]), (shape[1], rank)
             case "mlx":
                 return (shape[1], rank), (rank, shape[0])
+            case "mlx-embedding":
+                return (shape[0], rank), (rank, shape[1])
             case "mlx-experts":
                 return (shape[0], rank, shape[2]), (*shape[:2], rank)
             case "parameter-experts":
@@ -77,6 +80,8 @@ class Spelling:
                 return first.up.T, first.down.T
             case "mlx":
                 return first.down.T, first.up.T
+            case "mlx-embedding":
+                return first.up, first.down
             case "mlx-experts":
                 return np.stack([part.down for part in parts]), np.stack([part.up for part in parts])
             case "parameter-experts":  # A stacks the experts slowest, B fastest
@@ -107,7 +112,9 @@ def spelling_of(
 
 def _oriented(orientation: str, layer: Layer) -> Orientation:
     if orientation == "mlx":
-        return "mlx-experts" if layer.experts else "mlx"
+        if layer.experts:
+            return "mlx-experts"
+        return "mlx-embedding" if is_mlx_embedding(layer.name) else "mlx"
     if orientation == "embedding":
         return "embedding"
     return "parameter-experts" if layer.experts else "plain"

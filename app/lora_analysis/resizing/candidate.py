@@ -32,7 +32,7 @@ def shares_one_rank(candidate: Candidate) -> bool:
 
     mlx-lm builds every layer from one ``rank``, and PEFT gives all parameters of a module's experts the config's.
     """
-    return candidate.spelling.orientation in ("mlx", "mlx-experts", "parameter-experts")
+    return candidate.spelling.orientation in ("mlx", "mlx-embedding", "mlx-experts", "parameter-experts")
 
 
 def values_per_rank(candidate: Candidate) -> tuple[int, int]:

@@ -22,6 +22,7 @@ _NAMES = (
 _SELF_ATTENTION = ("attn1_to_q", "attn1_to_k", "attn1_to_v", "attn1_to_out_0", "attn1_to_out", "proj_in", "proj_out")
 _CROSS_ATTENTION = ("attn2_to_k", "attn2_to_v")
 _CONTEXTS = {768: "sd15", 1024: "sd21", 2048: "sdxl"}
+_REFINER_TEXT = 1280  # of OpenCLIP bigG alone; numbered modules have inputs of that width in every UNet
 _CLIP_WIDTHS = {1280: "sdxl", 1024: "sd21", 768: "sd15"}  # widest first: SDXL holds a 768 wide encoder too
 
 
@@ -54,18 +55,18 @@ def refiner(structure: Structure) -> Verdict | None:
 
 
 def context(structure: Structure) -> Verdict | None:
-    """Cross-attention reads the text: its input width names the text encoder."""
+    """Cross-attention reads the text: its input width names the text encoder, or the refiner's only one."""
     if not is_unet(structure):
         return None
     # One width, or none: IA3 stores output widths, which vary from block to block.
     widths = structure.inps(*_CROSS_ATTENTION)
     if structure.has("\nN\n"):
         widths |= structure.inps("N") & _CONTEXTS.keys()
-    family = _CONTEXTS.get(widths.pop()) if len(widths) == 1 else None
-    if family is None:
+    if len(widths) != 1:
         return None
-    width = next(width for width, name in _CONTEXTS.items() if name == family)
-    return Verdict(family, f"UNet cross-attention takes {width} wide text states")
+    [width] = widths
+    family = "sdxl-refiner" if width == _REFINER_TEXT else _CONTEXTS.get(width)
+    return Verdict(family, f"UNet cross-attention takes {width} wide text states") if family else None
 
 
 def encoder(structure: Structure) -> Verdict | None:

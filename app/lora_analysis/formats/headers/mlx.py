@@ -31,12 +31,13 @@ PARAMETERS: Table = {
     "dropout": ("dropout", values.number),
     "keys": ("target_modules", values.names),
 }
+_MARKS = frozenset({"lora_parameters", "lora_layers", "fine_tune_type"})
 _NESTED = frozenset({"lora_parameters", "optimizer_config", "lr_schedule"})
 
 
 def applies(metadata: Mapping[str, Any], config: Mapping[str, Any] | None) -> bool:
     """Whether the configuration is mlx-lm's."""
-    return config is not None and "peft_type" not in config and ("lora_parameters" in config or "lora_layers" in config)
+    return config is not None and "peft_type" not in config and not _MARKS.isdisjoint(config)
 
 
 def read(draft: Draft, metadata: Mapping[str, Any], config: Mapping[str, Any] | None) -> None:

@@ -9,7 +9,7 @@ from .group import Described, Group, Kind, Outline
 from .loha import LOHA
 from .lokr import LOKR
 from .lora import LORA
-from .lora_variants import ADALORA, EMBEDDING, MLX
+from .lora_variants import ADALORA, EMBEDDING, MLX, is_mlx_embedding
 from .opaque import BOFT, FOURIER, GLORA, IA3, OFT, OTHER, VERA, peft_method
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Group",
     "Kind",
     "Outline",
+    "is_mlx_embedding",
     "is_told_by_form",
     "kind_of",
     "peft_method",
@@ -66,6 +67,9 @@ def kind_of(roles: Mapping[str, str]) -> Kind | None:
 def is_told_by_form(group: Group) -> bool:
     """Whether every module of these roles and shapes is described alike.
 
-    Not where a value that is stored has a say (IA3's flag, a scale) or the module's name (experts in one parameter).
+    Not where a value that is stored has a say (IA3's flag, a scale) or the module's name (experts in one parameter,
+    MLX' embeddings).
     """
+    if "down_t" in group.keys and is_mlx_embedding(group.name):
+        return False
     return _VALUES.isdisjoint(group.keys) and not group.config.get("target_parameters")

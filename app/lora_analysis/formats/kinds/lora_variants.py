@@ -57,21 +57,36 @@ EMBEDDING = Kind(
 # -- MLX ---------------------------------------------------------------------------------------------
 
 
+_MLX_EMBEDDINGS = frozenset({"embed_tokens", "tok_embeddings", "word_embeddings", "embedding", "embeddings", "wte"})
+
+
+def is_mlx_embedding(name: str) -> bool:
+    """Whether a module of MLX is an embedding, which only its name tells: both factors look like a linear layer's."""
+    return name.rpartition(".")[2] in _MLX_EMBEDDINGS
+
+
 def _describe_mlx(group: Group) -> Described:
     """MLX multiplies from the left: ``lora_a`` is (in, rank), ``lora_b`` is (rank, out); mlx-lm ``LoRALinear``.
 
-    Mixture-of-experts layers (``LoRASwitchLinear``) hold (experts, rank, in) and (experts, out, rank).
+    Mixture-of-experts layers (``LoRASwitchLinear``) hold (experts, rank, in) and (experts, out, rank). An embedding's
+    (``LoRAEmbedding``) are (vocabulary, rank) and (rank, dim): their product is the delta as it stands.
     """
     down, up = group.shape("down_t"), group.shape("up_t")
     if len(up) == 3:
         return _describe_mlx_experts(group, down, up)
     require(len(down) == len(up) == 2, group, f"lora_a is {list(down)} and lora_b {list(up)}; both must be matrices")
     require(down[1] == up[0], group, f"lora_a has rank {down[1]}, lora_b has rank {up[0]}")
+    if is_mlx_embedding(group.name):
+        return Described("lora", (down[0], up[1]), _load_mlx_embedding, rank=up[0], divisor=up[0])
     return Described("lora", (up[1], down[0]), _load_mlx, rank=up[0], divisor=up[0])
 
 
 def _load_mlx(group: Group, scale: float) -> LowRank:
     return LowRank(group.matrix("up_t").T, group.matrix("down_t").T, scale)
+
+
+def _load_mlx_embedding(group: Group, scale: float) -> LowRank:
+    return LowRank(group.matrix("down_t"), group.matrix("up_t"), scale)
 
 
 def _describe_mlx_experts(group: Group, down: tuple[int, ...], up: tuple[int, ...]) -> Described:
