@@ -110,6 +110,7 @@ SD3 = ("joint_blocks.{}.x_block.attn.qkv", "joint_blocks.{}.x_block.attn.proj", 
 SD3_WIDTHS = {"qkv": (4608, 1536), "proj": (1536, 1536), "fc1": (6144, 1536)}
 JOINT = ("transformer_blocks.{}.attn.to_q", "transformer_blocks.{}.attn.to_k", "transformer_blocks.{}.attn.add_q_proj")
 CROSS = ("transformer_blocks.{}.attn1.to_q", "transformer_blocks.{}.attn1.to_v", "transformer_blocks.{}.attn2.to_q")
+TEXT_KEY = "transformer_blocks.{}.attn2.to_k"
 WAN = tuple(f"blocks.{{}}.{part}" for part in ("self_attn.q", "self_attn.o", "cross_attn.k", "cross_attn.v"))
 WAN_DIFFUSERS = tuple(f"blocks.{{}}.{part}" for part in ("attn1.to_q", "attn1.to_out.0", "attn2.to_k", "attn2.to_v"))
 FLUX = {
@@ -216,6 +217,33 @@ BY_NAMES: list[tuple[str, str, Modules, tuple[str, ...]]] = [
     ("wan", "1.3B", square(WAN, 30, 1536), (*ALL, "videox-fun")),
     ("wan", "diffusers", square(WAN_DIFFUSERS, 40, 5120), ALL),
     ("cosmos", "14B", square(("blocks.{}.self_attn.q_proj", "blocks.{}.self_attn.output_proj"), 36, 5120), ALL),
+    *(
+        ("cosmos", f"diffusers {width}", stack((*CROSS, TEXT_KEY), 28, to_k=(width, 1024), other=(width, width)), ALL)
+        for width in (2048, 4096, 5120)
+    ),
+    ("hunyuan-video", "1.5 diffusers", square((*JOINT, "transformer_blocks.{}.ff.net.2"), 54, 2048), ALL),
+    (
+        "hunyuan-image",
+        "2.1 diffusers",
+        square((*JOINT, "single_transformer_blocks.{}.attn.to_q"), 20, 3584),
+        ALL,
+    ),
+    ("qwen-image", "2.1", square(JOINT[:2], 32, 4096), ALL),
+    ("flux2", "klein 9B attention only", square(JOINT, 8, 4096), ALL),
+    ("minimax-h3", "", stack(JOINT[:2], 48, other=(7168, 5376)), ALL),
+    ("ideogram4", "", square(("layers.{}.attention.to_q", "layers.{}.attention.to_out.0"), 34, 4608), ALL),
+    (
+        "stable-cascade",
+        "diffusers",
+        square(("down_blocks.0.{}.attention.to_q", "up_blocks.1.{}.kv_mapper.1"), 24, 2048),
+        ALL,
+    ),
+    (
+        "unknown",
+        "like FLUX.1, of another width",
+        square((*JOINT, "single_transformer_blocks.{}.attn.to_q"), 12, 1536),
+        ("diffusers",),
+    ),
 ]
 
 
@@ -424,6 +452,31 @@ def test_a_few_layers_or_one_too_many_do_not_hide_the_size(layers: Iterable[int]
     assert family(modules, config={"base_model_name_or_path": "mistralai/Mistral-7B-v0.1"}) == "mistral"
 
 
+# Trained on attention alone, as most are: hidden, q, kv, layers, and what the configuration calls the base.
+ATTENTION_OF_MIXTURES = [
+    ("mixtral", (4096, 4096, 1024, 32), "mistralai/Mixtral-8x7B-Instruct-v0.1"),
+    ("mixtral", (6144, 6144, 1024, 56), "mistralai/Mixtral-8x22B-v0.1"),
+    ("llama4", (5120, 5120, 1024, 48), "meta-llama/Llama-4-Scout-17B-16E"),
+    ("qwen2-moe", (2048, 2048, 2048, 24), "Qwen/Qwen1.5-MoE-A2.7B"),
+    ("qwen3-moe", (2048, 4096, 512, 48), "Qwen/Qwen3-30B-A3B"),
+    ("olmoe", (2048, 2048, 2048, 16), "allenai/OLMoE-1B-7B-0924"),
+]
+
+
+@pytest.mark.parametrize(("expected", "size", "base"), ATTENTION_OF_MIXTURES)
+def test_attention_alone_does_not_contradict_a_mixture(expected: str, size: tuple[int, ...], base: str) -> None:
+    hidden, q, kv, layers = size
+    names = tuple(f"base_model.model.model.layers.{{}}.self_attn.{part}" for part in ("q_proj", "v_proj"))
+    modules = stack(names, layers, q_proj=(q, hidden), v_proj=(kv, hidden))
+    found = infer_base_model(modules, {}, {"base_model_name_or_path": base})
+    assert (found.family, found.conflict) == (expected, False), found.evidence
+
+
+def test_attention_of_a_shape_only_a_mixture_has_names_it() -> None:
+    modules = stack(("model.layers.{}.self_attn.q_proj",), 48, other=(8192, 4096))
+    assert infer_base_model(modules, {}).family == "qwen3-moe"
+
+
 def test_query_norms_tell_qwen3_from_models_of_its_size() -> None:
     modules = llm(4096, 4096, 1024, 12288, 36)
     keys = ["base_model.model.model.layers.0.self_attn.q_norm.weight"]
@@ -470,6 +523,7 @@ OWN_NAMES = [
     ("clip", "vision_model.encoder.layers.{}.self_attn.q_proj", 1024, 1024),
     ("siglip", "vision_model.encoder.layers.{}.self_attn.q_proj", 1152, 1152),
     ("wav2vec2", "wav2vec2.encoder.layers.{}.attention.q_proj", 768, 768),
+    ("wav2vec2", "encoder.layers.{}.feed_forward.intermediate_dense", 3072, 768),
     ("hubert", "hubert.encoder.layers.{}.attention.q_proj", 768, 768),
     ("sam", "vision_encoder.layers.{}.attn.qkv", 2304, 768),
     ("blip", "vision_model.encoder.layers.{}.self_attn.qkv", 2304, 768),

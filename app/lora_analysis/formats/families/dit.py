@@ -22,6 +22,14 @@ _SD3_MLP = (
     "x_block_adaLN_modulation_1",
     "context_block_adaLN_modulation_1",
 )
+# Family and variant. MiniMax H3 and HunyuanVideo 1.5 keep their names for this in diffusers alone.
+_JOINT_WIDTHS = {
+    6144: ("flux2", "dev"),
+    4096: ("flux2", "klein-9b"),
+    5376: ("minimax-h3", None),
+    2048: ("hunyuan-video", "1.5"),
+}
+_FLUX2_DOUBLE = 8  # double-stream blocks of FLUX.2 dev and klein 9B
 _LAYERS_NAMES = (
     "\ncontext_refiner_N_",
     "\nnoise_refiner_N_",
@@ -42,7 +50,7 @@ _LAYERS_WIDTHS = (
     "feed_forward_w1",
     "feed_forward_linear_1",
 )
-_BY_LAYERS_WIDTH = {3840: "z-image", 2304: "lumina2", 2520: "omnigen2"}
+_BY_LAYERS_WIDTH = {3840: "z-image", 2304: "lumina2", 2520: "omnigen2", 4608: "ideogram4"}
 
 
 def hidream(structure: Structure) -> Verdict | None:
@@ -112,10 +120,9 @@ def joint(structure: Structure) -> Verdict | None:
         return None
     width = structure.width(*_JOINT_ATTENTION, square=_JOINT_ATTENTION)
     by_width = _sd3_of(width, has_second_attention=structure.has("transformer_blocks_N_attn2_"))
-    if by_width or width != 3072:
-        variant = {6144: "dev", 4096: "klein-9b"}.get(width or 0)
-        return by_width or (Verdict("flux2", f"joint attention, {hidden_size(width)}", variant) if variant else None)
     count = structure.depth("transformer_blocks_N")
+    if by_width or width != 3072:
+        return by_width or _joint_of(width, count)
     if count > 20:
         return Verdict("qwen-image", f"{count} transformer_blocks, hidden size 3072")
     if structure.has("_ff_net_", "_ff_context_net_", "norm1_linear"):
@@ -125,8 +132,17 @@ def joint(structure: Structure) -> Verdict | None:
     return Verdict("flux1", "transformer_blocks, hidden size 3072", rivals=("chroma", "qwen-image"))
 
 
+def _joint_of(width: int | None, count: int) -> Verdict | None:
+    """By width, where no two models share it but for the number of blocks."""
+    evidence = f"joint attention, {hidden_size(width)}"
+    if width == 4096 and count > _FLUX2_DOUBLE:
+        return Verdict("qwen-image", f"{count} transformer_blocks, hidden size 4096", "2.1")
+    known = _JOINT_WIDTHS.get(width or 0)
+    return Verdict(known[0], evidence, known[1]) if known else None
+
+
 def single_stream(structure: Structure) -> Verdict | None:
-    """Z-Image, Lumina Image 2.0 and OmniGen2: layers and refiners."""
+    """Z-Image, Lumina Image 2.0, OmniGen2 and Ideogram 4: layers and refiners."""
     if structure.has("ref_image_refiner_N"):
         return Verdict("omnigen2", "ref_image_refiner")
     if not structure.has(*_LAYERS_NAMES):

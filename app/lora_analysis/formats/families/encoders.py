@@ -51,6 +51,8 @@ def bare_encoder(structure: Structure) -> Verdict | None:
         has_dino_mlp = structure.has("encoder_layer_N_mlp_fc", "encoder_layer_N_layer_scale")
         family, rivals = ("dinov2", ()) if has_dino_mlp else ("vit", ("dinov2", "deit", "beit"))
         return Verdict(family, "encoder.layer with attention.attention", rivals=rivals)
+    if structure.has("encoder_layers_N_attention_q_proj", "encoder_layers_N_feed_forward_intermediate_dense"):
+        return Verdict("wav2vec2", "encoder.layers with attention.q_proj", rivals=("hubert", "wavlm"))
     if structure.has("encoder_layer_N_attention_self_", "encoder_layer_N_intermediate_dense"):
         return Verdict("bert", "encoder.layer with attention.self", rivals=("roberta", "electra"))
     return None

@@ -10,8 +10,20 @@ from __future__ import annotations
 
 from .structure import Structure, hidden_size
 from .verdict import Rule, Verdict
+from .vocabulary import UNKNOWN
 
 _DOUBLE_ATTENTION = ("img_attn_proj", "txt_attn_proj", "img_attn_qkv", "txt_attn_qkv", "img_attn_q", "linear1")
+_SPLIT_ATTENTION = (
+    "attn_to_q",
+    "attn_to_k",
+    "attn_to_v",
+    "attn_add_q_proj",
+    "attn_add_k_proj",
+    "attn_add_v_proj",
+    "proj_mlp",
+    "norm_linear",
+)
+_HIDDEN = 3072  # FLUX.1, Chroma, HunyuanVideo, FramePack, and FLUX.2 klein 4B
 _XLABS = ("qkv_lora1", "qkv_lora2", "qkv_lora")
 _BY_WIDTH = {
     3584: ("hunyuan-image", "2.1"),
@@ -83,6 +95,10 @@ def split(structure: Structure) -> Verdict | None:
         return None
     if structure.has("distilled_guidance_layer"):
         return Verdict("chroma", "single_transformer_blocks with distilled_guidance_layer")
+    width = structure.width(*_SPLIT_ATTENTION, square=_SPLIT_ATTENTION[:6])
+    if width is not None and width != _HIDDEN:
+        family, variant = _BY_WIDTH.get(width, (UNKNOWN, None))
+        return Verdict(family, f"single_transformer_blocks, {hidden_size(width)}", variant)
     # "single_transformer_blocks" contains "transformer_blocks": the line start tells them apart.
     double = max((g.depth for g in structure.groups if g.pattern.startswith("transformer_blocks_N")), default=0)
     single = structure.depth("single_transformer_blocks_N")

@@ -113,6 +113,8 @@ def decoder_of(part: Part) -> Verdict | None:
         return None
     has_experts = part.has("layers_N_mlp_experts_N_", "layers_N_mlp_gate\n")
     sizes = MIXTURES if has_experts else _sizes_with_norms(part, widths, depth)
+    if not widths["ffn"]:  # attention alone is trained in most mixtures, and says nothing of experts
+        sizes = (*sizes, *(size for size in MIXTURES if size not in sizes))
     what = "decoder layers with experts" if has_experts else "decoder layers"
     return verdict_of(sizes, what, widths, depth) or Verdict(UNKNOWN, f"{what} of a size no known model has")
 

@@ -107,6 +107,9 @@ DECODERS: tuple[Size, ...] = (
     Size("gpt-oss", "gpt-oss-120b", 2880, 4096, 512, 2880, 36),
 )
 MIXTURES: tuple[Size, ...] = (  # ffn: of one expert
+    Size("mixtral", "mixtral-8x7b", 4096, 4096, 1024, 14336, 32),
+    Size("mixtral", "mixtral-8x22b", 6144, 6144, 1024, 16384, 56),
+    Size("llama4", "llama-4", 5120, 5120, 1024, 8192, 48),
     Size("qwen3-moe", "qwen3-30b-a3b", 2048, 4096, 512, 768, 48),
     Size("qwen3-moe", "qwen3-235b-a22b", 4096, 8192, 512, 1536, 94),
     Size("qwen2-moe", "qwen1.5-moe-a2.7b", 2048, 2048, 2048, 1408, 24),

@@ -19,6 +19,12 @@ _NAMES = (
     "output_blocks_N_",
     "middle_block_",
 )
+# A flat list of layers per level: "down_blocks.0.2.attention.to_q".
+_CASCADE_NAMES = tuple(
+    f"\n{side}_blocks_N_N_{part}"
+    for side in ("down", "up")
+    for part in ("attention_", "kv_mapper_", "channelwise_", "mapper")
+)
 _SELF_ATTENTION = ("attn1_to_q", "attn1_to_k", "attn1_to_v", "attn1_to_out_0", "attn1_to_out", "proj_in", "proj_out")
 _CROSS_ATTENTION = ("attn2_to_k", "attn2_to_v")
 _CONTEXTS = {768: "sd15", 1024: "sd21", 2048: "sdxl"}
@@ -31,8 +37,11 @@ def is_unet(structure: Structure) -> bool:
 
 
 def prior(structure: Structure) -> Verdict | None:
-    """Stable Cascade is the only one with a prefix of its own."""
-    return Verdict("stable-cascade", "lora_prior_ names") if "prior" in structure.towers else None
+    """Stable Cascade has a prefix of its own in kohya's names, and blocks of its own in all others."""
+    if "prior" in structure.towers:
+        return Verdict("stable-cascade", "lora_prior_ names")
+    found = structure.has(*_CASCADE_NAMES)
+    return Verdict("stable-cascade", "blocks with attention, kv_mapper or channelwise") if found else None
 
 
 def motion(structure: Structure) -> Verdict | None:

@@ -6,6 +6,7 @@ from .structure import Structure, hidden_size
 from .verdict import Rule, Verdict
 
 _WAN_SIZES = {5120: "14B", 1536: "1.3B", 3072: "5B"}
+_COSMOS_SIZES = {2048: "2B", 4096: "7B", 5120: "14B"}
 _WAN_NAMES = (
     "blocks_N_self_attn_q\n",
     "blocks_N_self_attn_k\n",
@@ -74,13 +75,13 @@ def _with_cross_attention(structure: Structure, width: int | None) -> Verdict | 
     if width == 1152:
         is_certain = structure.has("adaln_single", "_ff_net_")
         return Verdict("pixart", evidence, rivals=() if is_certain else ("sana",))
+    if width in _COSMOS_SIZES and structure.inps("attn2_to_k", "attn2_to_v") == {1024}:
+        return Verdict("cosmos", f"{evidence}, text states 1024 wide", _COSMOS_SIZES[width])
     if width == 2048:
-        if structure.inps("attn2_to_k", "attn2_to_v") == {1024}:
-            return Verdict("cosmos", f"{evidence}, text states 1024 wide", "2B")
         return Verdict("ltx-video", evidence, "2B")
     if width == 4096:
-        return Verdict("ltx-video", evidence, "13B", rivals=("ltx2",))
-    family = {2240: "sana", 1536: "stable-audio"}.get(width or 0)
+        return Verdict("ltx-video", evidence, "13B", rivals=("ltx2", "cosmos"))
+    family = {2240: "sana", 1536: "stable-audio", 5120: "cosmos"}.get(width or 0)
     return Verdict(family, evidence) if family else None
 
 
@@ -90,7 +91,7 @@ def _self_attention_only(width: int | None, depth: int) -> Verdict | None:
         return Verdict("cogvideox", evidence, "5B", rivals=() if depth == 42 else ("mochi",))
     if width == 1920:
         return Verdict("cogvideox", evidence, "2B")
-    family = {2048: "ltx-video", 1152: "pixart", 2240: "sana"}.get(width or 0)
+    family = {2048: "ltx-video", 4096: "ltx-video", 5120: "cosmos", 1152: "pixart", 2240: "sana"}.get(width or 0)
     rivals = {"ltx-video": ("cosmos",), "pixart": ("sana",)}.get(family or "", ())
     return Verdict(family, evidence, rivals=rivals) if family else None
 
