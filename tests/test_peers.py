@@ -243,6 +243,39 @@ def test_expert_parameters_equal_pefts_own(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, expected, atol=TOLERANCE * np.linalg.norm(expected))
 
 
+# Methods of PEFT 0.21 that are no factored delta: named, every tensor accounted for, nothing guessed.
+OTHER_METHODS = {
+    "AdamssConfig": "adamss",
+    "BeftConfig": "beft",
+    "DeftConfig": "deft",
+    "DeloraConfig": "delora",
+    "GloraConfig": "glora",
+    "HRAConfig": "hra",
+    "HiraConfig": "hira",
+    "MissConfig": "miss",
+    "PolyConfig": "poly",
+    "PsoftConfig": "psoft",
+    "PveraConfig": "pvera",
+    "RandLoraConfig": "randlora",
+    "TinyLoraConfig": "tinylora",
+}
+
+
+@pytest.mark.parametrize(("config", "algorithm"), OTHER_METHODS.items())
+def test_further_methods_of_peft_are_named_and_leave_no_tensor_over(
+    config: str, algorithm: str, tmp_path: Path
+) -> None:
+    peft = pytest.importorskip("peft")
+    if not hasattr(peft, config):
+        pytest.skip(f"this PEFT has no {config}")
+    options = {"r": 4} if config in ("GloraConfig", "HiraConfig", "PsoftConfig", "RandLoraConfig", "MissConfig") else {}
+    _, adapter = saved(tmp_path, getattr(peft, config)(target_modules=["first", "second"], **options))
+    assert adapter.algorithm == algorithm
+    assert sorted(adapter.layers) == ["base_model.model.first", "base_model.model.second"]
+    assert all(layer.opaque for layer in adapter.layers.values())
+    assert adapter.unrecognised_keys == ()
+
+
 def test_sharded_weights_are_read_as_one(tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
     from safetensors.numpy import load_file, save_file

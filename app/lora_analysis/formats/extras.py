@@ -19,7 +19,10 @@ _EMBEDDING = re.compile(
 )
 _REPLACEMENT = re.compile(r"(\.set_weight|(^|[._])norm\.(query_norm|key_norm)\.scale)$")
 _ROUTER = re.compile(r"(^|\.)(poly_router|xlora_classifier)\.")
-_PROJECTION = re.compile(r"(^|\.)(vera_[AB]|randlora_[AB]|vblora_vector_bank|waveft_|fourierft_)")
+_PROJECTION = re.compile(
+    r"(^|\.)(vera_[AB]|randlora_[AB]|vblora_vector_bank|waveft_|fourierft_"
+    r"|pvera_|frod_|unilora_|tinylora_|adamss_)"
+)
 
 _RULES: tuple[_Rule, ...] = (
     ("embedding", "a textual-inversion embedding", lambda key: bool(_EMBEDDING.search(key))),

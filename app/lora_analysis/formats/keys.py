@@ -17,6 +17,7 @@ from .kinds import TAILS, peft_method
 
 CONTROLNET_MARKER = "lora_controlnet"  # Stability's control-lora: factors of the network that reads the control image
 _MAX_TAIL_PARTS = 4
+_WHOLE_MODEL = ("base_model", "base_model.model")  # PEFT: what all layers share stands here, and is no layer
 # Endings joined by an underscore or a colon: "to_q_lora.down.weight", "unet:12:up".
 _JOINED = re.compile(r"(?P<tail>_lora[._](?:down|up)\.weight|:(?:down|up))\Z")
 # XLabs puts the rank factors under the processor's own parameter: "qkv_lora1.down.weight", in single blocks
@@ -79,7 +80,7 @@ def _split_method(key: str) -> Split | None:
     parts = key.split(".")
     for index in range(len(parts) - 1, max(len(parts) - 4, 0), -1):
         method = peft_method(parts[index])
-        if method:
+        if method and ".".join(parts[:index]) not in _WHOLE_MODEL:
             tail = ".".join(parts[index:])
             return Split(".".join(parts[:index]), f"other:{method}:{tail}", f".{tail}")
     return None

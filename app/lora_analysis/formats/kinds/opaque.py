@@ -165,6 +165,14 @@ PEFT_METHODS: dict[str, str] = {
     "gralora_": "gralora",
     "osf_": "osf",
     "lora_diag": "kasa",
+    "glora_": "glora",
+    "hira_": "hira",
+    "pvera_": "pvera",
+    "tinylora_": "tinylora",
+    "adamss_": "adamss",
+    "deft_": "deft",
+    "beft_": "beft",
+    "supertuning_": "supertuning",
 }
 
 
