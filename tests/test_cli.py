@@ -66,6 +66,8 @@ def test_every_exit_code_of_the_table_is_returned(
     sdxl: Path, damaged: Path, numeric_metadata: Path, demo_library: Path, tmp_path: Path
 ) -> None:
     orphan = demo_library / "trouble/orphan-factor.safetensors"
+    empty = tmp_path / "empty"
+    empty.mkdir()
     table = [
         (0, ["inspect", sdxl]),
         (0, ["inspect", orphan]),  # warnings do not make a file invalid
@@ -89,6 +91,7 @@ def test_every_exit_code_of_the_table_is_returned(
         (3, ["check", damaged]),
         (3, ["check", sdxl, numeric_metadata]),
         (4, ["inspect", sdxl, damaged]),
+        (4, ["inspect", sdxl, tmp_path / "*.gguf", empty]),  # nothing there is no reason to leave the others out
         (4, ["inspect", sdxl, numeric_metadata, "--jsonl"]),
         (4, ["inspect", demo_library, "--json"]),
     ]

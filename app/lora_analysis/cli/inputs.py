@@ -24,7 +24,9 @@ class Inputs:
 def resolve(arguments: Sequence[str]) -> Inputs:
     """Expand folders and patterns; files are taken as they are, each once, in the order given.
 
-    Raises: FileAccessError where a folder or a pattern holds no adapter.
+    A folder or a pattern without an adapter, among others that have some, is kept: a row with its error, like a bad file.
+
+    Raises: FileAccessError where all that was asked for is a folder or a pattern without an adapter.
     """
     paths: dict[str, None] = {}
     skipped: list[str] = []
@@ -32,12 +34,16 @@ def resolve(arguments: Sequence[str]) -> Inputs:
     for argument in arguments:
         if os.path.isdir(argument) and not is_adapter_folder(argument):
             found = list(_search(argument, skipped))
+            if not found and many:
+                found = [argument]
             if not found:
                 suffixes = " ".join(ADAPTER_SUFFIXES)
                 raise FileAccessError(f"{argument}: no adapter in this folder or below it; looked for {suffixes}")
             many = True
         elif glob.has_magic(argument) and not os.path.lexists(argument):
             found = sorted(glob.glob(argument, recursive=True))
+            if not found and many:
+                found = [argument]
             if not found:
                 raise FileAccessError(f"{argument}: the pattern matches nothing")
             many = True
