@@ -384,3 +384,41 @@ def test_an_axis_is_labelled_where_all_values_lie_within_a_decade(tmp_path: Path
         axes = la.plot.distribution(sample_deltas(adapter))
     assert len(labels_of(axes.yaxis)) >= 3
     assert [label.get_rotation() for label in axes.get_xticklabels()] == [0.0]  # there is room to read it
+
+
+def test_what_one_layer_has_no_width_for_is_drawn_all_the_same(tmp_path: Path) -> None:
+    save_file = pytest.importorskip("safetensors.numpy").save_file
+    rng = np.random.default_rng(1)
+    paths = [tmp_path / "first.safetensors", tmp_path / "second.safetensors"]
+    for path in paths:
+        factors = {"lora_down.weight": rng.normal(size=(4, 64)), "lora_up.weight": rng.normal(size=(64, 4))}
+        save_file({f"lora_unet_mid_block_x.{key}": value.astype(np.float32) for key, value in factors.items()}, path)
+    spectrum = la.spectrum(paths[0])
+    ranks = la.plot.effective_ranks(spectrum)
+    stored = ranks.get_lines()[0].get_xydata()
+    assert stored[[0, -1]].tolist() == [[-0.5, 4.0], [0.5, 4.0]]
+    assert [text.get_text() for text in la.plot.energy(spectrum).get_legend().get_texts()] == ["the one layer"]
+    comparison = la.compare(paths)
+    (band, *_) = la.plot.layer_cosines(comparison).collections
+    assert band.get_paths()[0].get_extents().width == 1.0
+
+
+def test_rounding_does_not_stretch_the_axis_of_singular_values() -> None:
+    common = {"explained_variance_ratio": [0.6, 0.4], "cumulative_variance": [0.6, 1.0]}
+    results = {
+        "x.lora_A": {**common, "singular_values": [3.0, 1e-15]},
+        "x.lora_B": {**common, "singular_values": [2.0, 1.0]},
+        "zero.lora_B": {**common, "singular_values": [0.0, 0.0]},
+    }
+    axes = la.plot.singular_value_bars(results)
+    assert axes.get_ylim()[0] > 1e-3
+    assert rendered(axes.figure, "png").startswith(PNG)
+
+
+def test_every_matrix_stands_with_its_kind() -> None:
+    ratios = {"lora_A": [0.3, 0.2], "lora_B": [0.9, 0.1]}
+    results = {f"{n}.{kind}": {"explained_variance_ratio": ratios[kind]} for n in range(5) for kind in ratios}
+    axes = la.plot.component_map(results)
+    (image,) = axes.get_images()
+    assert image.get_array()[:, 0].tolist() == [0.3] * 5 + [0.9] * 5
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["lora_A", "lora_B"]

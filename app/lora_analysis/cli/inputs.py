@@ -24,7 +24,7 @@ class Inputs:
 def resolve(arguments: Sequence[str]) -> Inputs:
     """Expand folders and patterns; files are taken as they are, each once, in the order given.
 
-    A folder or a pattern without an adapter, among others that have some, is kept: a row with its error, like a bad file.
+    A folder or a pattern without an adapter, asked for among others, is kept: a row with its error, like a bad file.
 
     Raises: FileAccessError where all that was asked for is a folder or a pattern without an adapter.
     """

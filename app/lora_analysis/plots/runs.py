@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from .modules import Placed
 from .style import MUTED, label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from ..linalg.floats import Float64Array
 
 _SHORT = {"text_encoder": "te", "text_encoder_2": "te2", "text_encoder_3": "te3", "transformer": "", "model": ""}
 _READABLE = 4  # names of up to 28 letters beside each other
@@ -72,6 +76,15 @@ def name_columns(ax: Axes, labels: Sequence[tuple[float, str]]) -> None:
     style: dict[str, Any] = {"rotation": 90, "fontsize": 6.5} if len(labels) > _READABLE else {"fontsize": 7.5}
     ax.set_xticks([place for place, _ in labels], [name for _, name in labels], color=MUTED, **style)
     ax.tick_params(axis="x", length=0)
+
+
+def to_the_edges(values: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """Places and values of one number per layer for steps over the whole width of every column, the outer ones too.
+
+    Without this a step of a single layer has no width, and nothing is drawn.
+    """
+    places = np.concatenate(([-0.5], np.arange(len(values), dtype=float), [len(values) - 0.5]))
+    return places, np.concatenate((values[:1], values, values[-1:]))
 
 
 def thinned(labels: Sequence[tuple[float, str]], total: int, gap: float = _DENSE) -> list[tuple[float, str]]:

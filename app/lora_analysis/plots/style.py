@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import floor, log10
+from math import ceil, floor, log10
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingExtraError
@@ -28,7 +28,7 @@ GRID = "#DFE2E7"
 CHANCE = "#7A7F8A"
 TITLE_LIMIT = 90  # characters of an untrusted name
 
-_ONE_DECADE = 12.0  # and the margin of an axis
+_FEW_ROWS = 12
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 _STYLE: dict[str, Any] = {
@@ -126,12 +126,17 @@ def decades(axis: Axis, linear: float = 0.0) -> None:
 
 
 def _between(value: float, axis: Axis) -> str:
-    """Two and five, where the view spans no more than a decade: one power of ten alone is no scale."""
+    """Two and five, where the view holds less than two powers of ten: one alone is no scale."""
     low, high = sorted(axis.get_view_interval())
-    if low <= 0 or high / low > _ONE_DECADE:
+    if low <= 0 or floor(log10(high)) - ceil(log10(low)) >= 1:
         return ""
     leading = round(value / 10.0 ** floor(log10(value)))
     return f"{value:g}" if leading in (2, 5) else ""
+
+
+def bar_size(rows: int, shrink: float = 0.5) -> dict[str, Any]:
+    """How long and slim the scale beside a map is: ``shrink`` of its height, all of it beside a map of few rows."""
+    return {"shrink": shrink, "aspect": 30} if rows > _FEW_ROWS else {"shrink": 1.0, "aspect": 15}
 
 
 def empty(ax: Axes, message: str) -> Axes:

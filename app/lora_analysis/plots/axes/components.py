@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Results: TypeAlias = Mapping[str, Mapping[str, Any]]  # matrix name -> what analyze_lora_pca returns for it
 _FAINT_LINES = 300
 _MOST_FEATURES = 256
+_ROUNDING = 1e-10  # of the largest singular value
 
 
 def explained_variance(results: Results, ax: Axes | None = None) -> Axes:
@@ -53,7 +54,7 @@ def cumulative_variance(results: Results, ax: Axes | None = None) -> Axes:
         _whole_numbers(ax, kinds)
         ax.set(xlabel="components", ylabel="share of variance", title="Cumulative variance")
         ax.set_ylim(0, 1.02)
-        ax.legend(loc="lower right")
+        ax.legend(loc="best")
         return ax
 
 
@@ -64,6 +65,7 @@ def singular_value_bars(results: Results, ax: Axes | None = None) -> Axes:
         kinds = _tables(results, "singular_values")
         if not kinds:
             return empty(ax, "no matrix has components")
+        kinds = {kind: _above_rounding(table) for kind, table in kinds.items()}
         for number, (kind, table) in enumerate(kinds.items()):
             _curves(ax, table, colour(number), kind)
         _whole_numbers(ax, kinds)
@@ -80,23 +82,42 @@ def component_map(results: Results, ax: Axes | None = None) -> Axes:
     explains, a row per matrix.
     """
     with styled():
+        from matplotlib.ticker import MaxNLocator
+
         ax = axes_or_new(ax, 5.2, 3.4)
         whole = [(name, found) for name, found in results.items() if found.get("components") is not None]
         if len(results) == 1 and whole:
             name, found = whole[0]
             return _one_map(ax, name, np.asarray(found["components"], float))
-        rows: list[Sequence[float] | Float64Array] = [found["explained_variance_ratio"] for found in results.values()]
-        if not any(len(row) for row in rows):
+        kinds = _tables(results, "explained_variance_ratio")
+        if not kinds:
             return empty(ax, "no matrix has components")
-        table = _padded(rows)
-        image = ax.imshow(table, aspect="auto", cmap="viridis", interpolation="nearest", vmin=0)
-        image.axes.set_xticks(range(table.shape[1]), [str(k + 1) for k in range(table.shape[1])])
+        # Kinds one below the other: A and B in turn, as the file has them, would be stripes that no screen resolves.
+        table = _padded([row for rows in kinds.values() for row in rows])
+        from_1 = (0.5, table.shape[1] + 0.5, len(table) - 0.5, -0.5)
+        image = ax.imshow(table, aspect="auto", cmap="viridis", interpolation="nearest", vmin=0, extent=from_1)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
+        _name_kinds(ax, kinds)
         bar = ax.figure.colorbar(image, ax=ax, pad=0.015)
         bar.outline.set_visible(False)
         bar.set_label("share of variance")
         ax.grid(visible=False)
-        ax.set(xlabel="component", ylabel="matrices, in the order of the file", title="Share of variance, every matrix")
+        ax.set(
+            xlabel="component",
+            ylabel="matrices of a kind, in the file's order",
+            title="Share of variance, every matrix",
+        )
         return ax
+
+
+def _name_kinds(ax: Axes, kinds: Mapping[str, Float64Array]) -> None:
+    """The kinds along the y axis, a line between two of them."""
+    ends = np.cumsum([len(table) for table in kinds.values()])
+    starts = ends - [len(table) for table in kinds.values()]
+    ax.set_yticks((starts + ends - 1) / 2, list(kinds))
+    ax.tick_params(axis="y", length=0)
+    for end in ends[:-1]:
+        ax.axhline(float(end) - 0.5, color="white", linewidth=1.2)
 
 
 def _one_map(ax: Axes, name: str, components: Float64Array) -> Axes:
@@ -130,6 +151,19 @@ def _padded(rows: Sequence[Sequence[float] | Float64Array]) -> Float64Array:
     for place, row in enumerate(rows):
         table[place, : len(row)] = row
     return table
+
+
+def _above_rounding(table: Float64Array) -> Float64Array:
+    """Without what is zero but for rounding: the last component of a centred matrix would stretch the axis to 1e-15.
+
+    A column that nothing is left of goes too, the first one never.
+    """
+    peaks = np.nanmax(table, axis=1, keepdims=True, initial=0.0)
+    kept: Float64Array = np.where(table > _ROUNDING * peaks, table, np.nan)
+    some = np.isfinite(kept).any(axis=0)
+    if not some.any():
+        return table
+    return kept[:, : int(np.flatnonzero(some)[-1]) + 1]
 
 
 def _percentiles(table: Float64Array) -> Float64Array:

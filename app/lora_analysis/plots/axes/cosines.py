@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..modules import in_network_order
-from ..runs import mark_columns, runs_of
+from ..runs import mark_columns, runs_of, to_the_edges
 from ..style import CHANCE, PALETTE, SIGNED, axes_or_new, empty, label, styled
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ def layer_cosines(comparison: Comparison, ax: Axes | None = None, *, first: int 
         chance = 2 * np.array([layer.pairs[key].chance_cosine for layer in both])
         places = np.arange(len(both))
         size = float(np.clip(900 / len(both), 4, 40))
-        ax.fill_between(places, -chance, chance, color=CHANCE, alpha=0.35, linewidth=0, step="mid", label="chance (2σ)")
+        edges, band = to_the_edges(chance)
+        ax.fill_between(edges, -band, band, color=CHANCE, alpha=0.35, linewidth=0, step="mid", label="chance (2σ)")
         ax.axhline(0, color=CHANCE, linewidth=0.7)
         ax.scatter(places, values, s=size, color=PALETTE[0], linewidths=0, alpha=0.85, label="cosine of ΔW")
         mark_columns(ax, runs_of(both), height=1.0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..modules import in_network_order
-from ..runs import mark_columns, runs_of
+from ..runs import mark_columns, runs_of, to_the_edges
 from ..style import MUTED, PALETTE, axes_or_new, empty, styled
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def effective_ranks(spectrum: Spectrum, ax: Axes | None = None) -> Axes:
         kept = np.array([layer.summary.rank_95 for layer in layers], float)
         size = float(np.clip(900 / len(layers), 3, 40))
         ceiling = float(np.percentile(stored, 98)) * 1.12 + 1  # one dense layer must not flatten the others
-        ax.step(places, stored, where="mid", color=MUTED, linewidth=0.9, label="stored rank")
+        ax.step(*to_the_edges(stored), where="mid", color=MUTED, linewidth=0.9, label="stored rank")
         marks = (
             (kept, PALETTE[1], 0.55, "rank for 95 % of the energy"),
             (effective, PALETTE[0], 0.8, "effective rank"),

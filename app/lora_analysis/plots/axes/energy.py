@@ -30,9 +30,13 @@ def energy(spectrum: Spectrum, ax: Axes | None = None) -> Axes:
         ranks = np.arange(1, table.shape[1] + 1)
         low, middle, high = np.percentile(table, [10, 50, 90], axis=0)
         whole = weights @ table
-        ax.fill_between(ranks, low, high, color=PALETTE[0], alpha=0.15, linewidth=0, label="10th to 90th percentile")
-        ax.plot(ranks, middle, color=PALETTE[0], linewidth=1.2, label="median layer")
-        ax.plot(ranks, whole, color=PALETTE[1], linewidth=2, label="all layers together")
+        if len(table) > 1:  # of one layer the three would be one line under three names
+            ax.fill_between(
+                ranks, low, high, color=PALETTE[0], alpha=0.15, linewidth=0, label="10th to 90th percentile"
+            )
+            ax.plot(ranks, middle, color=PALETTE[0], linewidth=1.2, label="median layer")
+        name = "all layers together" if len(table) > 1 else "the one layer"
+        ax.plot(ranks, whole, color=PALETTE[1], linewidth=2, label=name)
         for threshold in _THRESHOLDS:
             rank = int(np.argmax(whole >= threshold)) + 1
             ax.axhline(threshold, color=MUTED, linewidth=0.6, linestyle=(0, (4, 4)))

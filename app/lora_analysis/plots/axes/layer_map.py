@@ -9,7 +9,7 @@ import numpy as np
 
 from ..modules import in_network_order
 from ..runs import label_rows, runs_of
-from ..style import MAGNITUDES, MISSING, axes_or_new, empty, styled
+from ..style import MAGNITUDES, MISSING, axes_or_new, bar_size, empty, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +51,7 @@ def _draw(ax: Axes, logs: Float64Array, colour: Colour) -> None:
     shades = colormaps[MAGNITUDES].with_extremes(bad=MISSING)
     image = ax.imshow(logs, aspect="auto", cmap=shades, interpolation="nearest", extent=_extent(logs))
     ax.grid(visible=False)
-    bar = ax.figure.colorbar(image, ax=ax, pad=0.015, shrink=0.6, aspect=30, anchor=(0.0, 1.0))
+    bar = ax.figure.colorbar(image, ax=ax, pad=0.015, anchor=(0.0, 1.0), **bar_size(len(logs), shrink=0.6))
     bar.set_label("log₁₀ σₖ / σ₁" if colour == "relative" else "log₁₀ σₖ")
     bar.outline.set_visible(False)
     ax.set(xlabel="index k of the singular value", title="Singular values of every layer")

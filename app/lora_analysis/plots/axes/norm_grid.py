@@ -9,7 +9,7 @@ import numpy as np
 
 from ..modules import Place, in_network_order, place_of
 from ..runs import thinned
-from ..style import MAGNITUDES, MISSING, axes_or_new, empty, label, styled
+from ..style import MAGNITUDES, MISSING, axes_or_new, bar_size, empty, label, styled
 from ..values import norms_of
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ def _ordered_columns(places: Sequence[Place]) -> list[str]:
 
 def norm_bar(image: AxesImage, axes: Sequence[Axes]) -> None:
     """The scale of one or several grids."""
-    bar = axes[0].figure.colorbar(image, ax=list(axes), pad=0.015, shrink=0.5, aspect=30)
+    rows = sum(shown.get_size()[0] for ax in axes for shown in ax.get_images())
+    bar = axes[0].figure.colorbar(image, ax=list(axes), pad=0.015, **bar_size(rows))
     bar.set_label("‖Δ‖  Frobenius norm, weight units")
     bar.outline.set_visible(False)
 
