@@ -255,7 +255,7 @@ def test_svd_merge_clamps_as_theirs_does(ratios: list[float], rank: int, tmp_pat
 
 
 def test_ours_is_one_of_the_answers_that_their_routine_may_give(tmp_path: Path) -> None:
-    """Of all 16 ways to turn four pairs of vectors. MKL and OpenBLAS turn some of them differently, CUDA again others."""
+    """Of all 16 ways to turn four pairs of vectors: MKL and OpenBLAS turn some of them differently."""
     ours, theirs = our_svd_merge(tmp_path, [1.0, 1.0], 4), their_svd_merge([ONE, TWO], [1.0, 1.0], 4)
     apart = []
     for name, (up, down) in ours.items():
