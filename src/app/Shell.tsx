@@ -129,11 +129,13 @@ export function Shell() {
               </Badge>
             )}
             <SchemeButton />
-            <Hint label="Keyboard shortcuts">
-              <ActionIcon variant="subtle" color="gray" size="lg" aria-label="Keyboard shortcuts" onClick={openHelp}>
-                <IconKeyboard size={20} aria-hidden />
-              </ActionIcon>
-            </Hint>
+            <Box visibleFrom="xs">
+              <Hint label="Keyboard shortcuts">
+                <ActionIcon variant="subtle" color="gray" size="lg" aria-label="Keyboard shortcuts" onClick={openHelp}>
+                  <IconKeyboard size={20} aria-hidden />
+                </ActionIcon>
+              </Hint>
+            </Box>
           </Group>
         </Group>
       </AppShell.Header>

@@ -50,7 +50,7 @@ export default function Compare() {
         <Title order={1} size="h3">
           Compare
         </Title>
-        <div style={{ width: 340 }}>
+        <div className="picker">
           <AdapterPicker
             label="Add an adapter"
             adding

@@ -29,7 +29,7 @@ export default function Convert() {
     <Screen
       title="Convert"
       head={
-        <div style={{ width: 380 }}>
+        <div className="picker">
           <AdapterPicker
             label="Adapter"
             value={id}

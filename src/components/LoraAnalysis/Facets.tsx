@@ -33,12 +33,23 @@ export function Facets({ search, page, change }: FacetsProps) {
   const isFiltered = [...TITLES.map(([name]) => name), "tag", "rank_min", "rank_max", "q"].some(
     (name) => search[name] !== undefined,
   );
+  const [open, setOpen] = useState(false);
   return (
-    <Stack className="facets" gap="md" component="section" aria-label="Filters">
+    <Stack className="facets" gap="md" component="section" aria-label="Filters" data-open={open || undefined}>
       <Group justify="space-between" h={36}>
-        <Text fw={600} size="sm">
+        <Text fw={600} size="sm" className="facets-title">
           Filters
         </Text>
+        {/* Where they do not fit beside the list they would stand before it, and are closed at first. */}
+        <Button
+          className="facets-toggle"
+          size="compact-sm"
+          variant="default"
+          aria-expanded={open}
+          onClick={() => setOpen(!open)}
+        >
+          Filters
+        </Button>
         {isFiltered && (
           <Button
             size="compact-xs"

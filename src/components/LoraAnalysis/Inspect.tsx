@@ -56,7 +56,7 @@ function Choose({ wasLocal }: { wasLocal: boolean }) {
           </Button>
         )}
       </FileButton>
-      <div style={{ width: 320, textAlign: "left" }}>
+      <div className="picker" style={{ textAlign: "left" }}>
         <AdapterPicker
           label="From the library"
           onChange={(row) => void navigate({ to: "/inspect", search: { id: row.id } })}

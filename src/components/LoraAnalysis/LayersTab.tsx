@@ -109,6 +109,7 @@ export function LayersTab({ id, subject }: { id: string; subject: string }) {
           placeholder="attn, to_q, unet"
           value={find}
           w={280}
+          maw="100%"
           onChange={(event) =>
             void navigate({
               search: (before) => ({ ...before, find: event.currentTarget.value || undefined }),

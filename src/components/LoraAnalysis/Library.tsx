@@ -65,7 +65,7 @@ export default function Library() {
     <div className="library">
       <Facets search={search} page={first.data} change={change} />
       <Stack gap="sm" mih={0} style={{ minHeight: 0 }}>
-        <Group justify="space-between" wrap="nowrap">
+        <Group justify="space-between" gap="xs">
           <Group gap="sm" align="baseline">
             <Title order={1} size="h3">
               Library
@@ -77,10 +77,11 @@ export default function Library() {
               {scanning ? ` · scanning, ${count(scanning.progress.done)} so far` : ""}
             </Text>
           </Group>
-          <Group gap="xs" wrap="nowrap">
+          <Group gap="xs" wrap="nowrap" className="library-search">
             <SearchBox value={search.q} onChange={(q) => change({ q })} />
             <Button
               size="sm"
+              flex="none"
               variant="default"
               leftSection={<IconRefresh size={16} aria-hidden />}
               loading={scan.isPending || Boolean(scanning)}
@@ -114,7 +115,7 @@ export default function Library() {
           </Empty>
         )}
         {first.data && total > 0 && (
-          <div style={{ flex: 1, minHeight: 260 }}>
+          <div className="library-rows">
             <VirtualTable
               label="Adapters"
               columns={columns}
@@ -167,7 +168,8 @@ function SearchBox({ value, onChange }: { value?: string; onChange: (words?: str
       aria-label="Search names, tags and trigger words"
       placeholder="Name, tag, trigger word"
       value={words}
-      w={280}
+      flex="0 1 280px"
+      miw={0}
       onChange={(event) => {
         setWords(event.currentTarget.value);
         tell(event.currentTarget.value);

@@ -26,7 +26,7 @@ export default function LoraResizer() {
     <Screen
       title="Resize"
       head={
-        <div style={{ width: 380 }}>
+        <div className="picker">
           <AdapterPicker
             label="Adapter"
             value={id}

@@ -43,7 +43,7 @@ export default function Merge() {
       title="Merge"
       head={
         <>
-          <div style={{ width: 340 }}>
+          <div className="picker">
             <AdapterPicker label="Add an adapter" adding onChange={(row) => add(row.id)} />
           </div>
           <PasteTags onFound={(found) => set([...inputs, ...found.filter((one) => !ids.includes(one.adapter))])} />

@@ -46,6 +46,7 @@ export function MetadataTab({
           value={words}
           onChange={(event) => setWords(event.currentTarget.value)}
           w={300}
+          maw="100%"
         />
         <Text size="sm" c="dimmed" pb={8} aria-live="polite">
           {shown.length} of {entries.length}

@@ -29,7 +29,7 @@ export default function PcaAnalysis() {
           <Title order={1} size="h3">
             Spectrum
           </Title>
-          <div style={{ width: 380 }}>
+          <div className="picker">
             <AdapterPicker
               label="Adapter"
               value={id}

@@ -36,7 +36,13 @@ export function TagsTab({ subject, metadata, frequencies }: TagsTabProps) {
   return (
     <Stack>
       <Group align="flex-end">
-        <TextInput label="Filter" value={words} onChange={(event) => setWords(event.currentTarget.value)} w={220} />
+        <TextInput
+          label="Filter"
+          value={words}
+          onChange={(event) => setWords(event.currentTarget.value)}
+          w={220}
+          maw="100%"
+        />
         {folders.size > 1 && (
           <SegmentedControl
             aria-label="Folder of the dataset"

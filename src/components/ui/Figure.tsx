@@ -43,7 +43,7 @@ export function Figure({ title, subject, table, help, controls, children }: Figu
 
   return (
     <Paper component="section" withBorder p="md" radius="md" aria-labelledby={heading} className="figure">
-      <Group justify="space-between" gap="xs" mb="xs" wrap="nowrap" align="flex-start">
+      <Group justify="space-between" gap="xs" mb="xs" align="flex-start">
         <Group gap={6} wrap="nowrap">
           <Title order={2} size="h5" id={heading}>
             {title}
@@ -56,7 +56,7 @@ export function Figure({ title, subject, table, help, controls, children }: Figu
             </Tooltip>
           )}
         </Group>
-        <Group gap={4} wrap="nowrap">
+        <Group gap={4} wrap="nowrap" ml="auto">
           {controls}
           <Tooltip label={asTable ? "Show the drawing" : "Show the numbers"}>
             <ActionIcon

@@ -19,12 +19,14 @@ export interface Frame {
 export function useFrame(height: number, margin: Margin): { ref: React.RefCallback<HTMLDivElement>; frame: Frame } {
   const { ref, width: measured } = useElementSize<HTMLDivElement>();
   const width = Math.max(measured || 640, 160);
+  // Names beside a drawing are cut where there is little room: on a phone nothing would be left for the drawing.
+  const left = Math.min(margin.left, Math.max(64, 0.3 * width));
   const inner = {
-    left: margin.left,
+    left,
     right: width - margin.right,
     top: margin.top,
     bottom: height - margin.bottom,
-    width: Math.max(10, width - margin.left - margin.right),
+    width: Math.max(10, width - left - margin.right),
     height: Math.max(10, height - margin.top - margin.bottom),
   };
   return { ref, frame: { width, height, inner } };
