@@ -129,6 +129,9 @@ def test_blocks_are_in_the_order_of_the_network() -> None:
 
     names = ["single_blocks.0.linear1", "double_blocks.10.img_attn.qkv", "double_blocks.2.img_attn.qkv", "img_in"]
     assert [layer.name for layer in in_network_order(map(Named, names))] == [names[2], names[1], names[0], names[3]]
+    stacks = [f"{stack}.{n}.attention.to_q" for n in (0, 1) for stack in ("layers", "noise_refiner", "context_refiner")]
+    ordered = [layer.name for layer in in_network_order(map(Named, stacks))]
+    assert ordered == [stacks[1], stacks[4], stacks[2], stacks[5], stacks[0], stacks[3]]
 
 
 # -- figures -------------------------------------------------------------------------------------------

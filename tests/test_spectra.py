@@ -19,6 +19,7 @@ from lora_analysis.errors import CancelledError, FileAccessError, OptionError
 from lora_analysis.formats.blocks import block_of
 from lora_analysis.spectra.calculation import spectrum
 from lora_analysis.spectra.export import MEASURES, csv_text, write_npz
+from lora_analysis.spectra.groups import in_network_order
 from lora_analysis.spectra.order import Order
 from lora_analysis.spectra.values import LayerSpectrum, SkippedLayer, Spectrum
 from sources import BF16, adapter_of
@@ -308,6 +309,16 @@ def test_groups_share_the_energy_of_the_whole(three: Spectrum) -> None:
     assert unet.largest == max(summary.largest for summary in members)
     assert unet.stable_rank_median == pytest.approx(np.mean([summary.stable_rank for summary in members]))
     assert unet.rank_95_largest == max(summary.rank_95 for summary in members)
+
+
+def test_blocks_are_summed_up_in_the_order_of_the_network(three: Spectrum) -> None:
+    found = three.blocks()[-1]
+    names = ["single_blocks.0", None, "double_blocks.10", "double_blocks.2", "context_refiner.0", "noise_refiner.0"]
+    groups = [dataclasses.replace(found, block=name) for name in names]
+    ordered = [group.block for group in in_network_order(groups)]
+    assert ordered == [names[4], names[5], names[3], names[2], names[0], None]
+    mixed = [dataclasses.replace(found, component=name) for name in ("unet", "text_encoder", "unet")]
+    assert [group.component for group in in_network_order(mixed)] == ["unet", "unet", "text_encoder"]
 
 
 @pytest.mark.parametrize(

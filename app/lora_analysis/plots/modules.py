@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol, TypeVar
+
+from ..formats.blocks import stage_in_network
 
 # The last number behind a word that counts containers ends the row: "input_blocks_4_1_transformer_blocks_0".
 _CONTAINER = re.compile(
@@ -13,14 +14,6 @@ _CONTAINER = re.compile(
     r"|(?:noise|context)_refiner|downsamplers|upsamplers)(?:[._]\d+)*(?=[._])"
 )
 _NUMBERS = re.compile(r"\d+")
-
-
-# What a network runs through first. Files are in the order of names, where "single" comes before "transformer".
-_STAGES: Mapping[str, int] = MappingProxyType(
-    {"middle_block": 1, "mid_block": 1, "output_blocks": 2, "up_blocks": 2}
-    | {"single_blocks": 1, "single_transformer_blocks": 1, "single_stream_blocks": 1}
-)
-_LAST = 9  # what stands outside of blocks
 
 
 class Placed(Protocol):
@@ -43,16 +36,21 @@ class Place(NamedTuple):
 
 
 def in_network_order(layers: Iterable[Layer]) -> list[Layer]:
-    """Components as they appear, their blocks by stage and number; layers of one block as in the file."""
+    """Components as they appear, their blocks by stage, kind and number; layers of one block as in the file."""
     listed = list(layers)
     components = {name: n for n, name in enumerate(dict.fromkeys(layer.component for layer in listed))}
+    kinds = {name: n for n, name in enumerate(dict.fromkeys(_kind_of(layer) for layer in listed))}
 
-    def key(layer: Placed) -> tuple[int, int, tuple[int, ...]]:
-        word = (layer.block or "").split(".")[0]
+    def key(layer: Placed) -> tuple[int, int, int, tuple[int, ...]]:
         numbers = tuple(int(found) for found in _NUMBERS.findall(place_of(layer).row)[:6])
-        return components[layer.component], _STAGES.get(word, 0) if word else _LAST, numbers
+        return components[layer.component], stage_in_network(layer.block), kinds[_kind_of(layer)], numbers
 
     return sorted(listed, key=key)
+
+
+def _kind_of(layer: Placed) -> str:
+    """The word of its block: two refiners or two stacks of one stage do not alternate."""
+    return (layer.block or "").partition(".")[0]
 
 
 def place_of(layer: Placed) -> Place:

@@ -8,6 +8,7 @@ from math import hypot
 from statistics import median
 from typing import Any
 
+from ..formats.blocks import number_of, stage_in_network
 from .values import LayerSpectrum
 
 Key = tuple[str, str | None]  # component, block
@@ -42,6 +43,22 @@ def group_layers(layers: Sequence[LayerSpectrum], key: Callable[[LayerSpectrum],
         members.setdefault(key(layer), []).append(layer)
     whole = _norm(layers)
     return tuple(_summary(found, of, whole) for found, of in members.items())
+
+
+def in_network_order(groups: Sequence[Group]) -> tuple[Group, ...]:
+    """Components and kinds of blocks as they appear, blocks by stage and number: ``layers.2`` before ``layers.10``."""
+    components = {name: n for n, name in enumerate(dict.fromkeys(group.component for group in groups))}
+    kinds = {name: n for n, name in enumerate(dict.fromkeys(_kind_of(group) for group in groups))}
+
+    def key(group: Group) -> tuple[int, int, int, int]:
+        stage = stage_in_network(group.block)
+        return components[group.component], stage, kinds[_kind_of(group)], number_of(group.block)
+
+    return tuple(sorted(groups, key=key))
+
+
+def _kind_of(group: Group) -> str:
+    return (group.block or "").partition(".")[0]
 
 
 def _summary(key: Key, layers: Sequence[LayerSpectrum], whole: float) -> Group:

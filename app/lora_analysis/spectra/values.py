@@ -147,10 +147,13 @@ class Spectrum:
         return group_layers(self.layers, lambda layer: (layer.component, None))
 
     def blocks(self) -> tuple[Group, ...]:
-        """Summaries of the blocks of every component; layers outside of blocks are one group per component."""
-        from .groups import group_layers
+        """Summaries of the blocks of every component, in the order of the network (files are in that of names).
 
-        return group_layers(self.layers, lambda layer: (layer.component, layer.block))
+        Layers outside of blocks are one group per component, after the others.
+        """
+        from .groups import group_layers, in_network_order
+
+        return in_network_order(group_layers(self.layers, lambda layer: (layer.component, layer.block)))
 
     def stages(self) -> tuple[Group, ...]:
         """Summaries of down, mid and up, or of the kinds of blocks, of every component."""
