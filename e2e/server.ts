@@ -1,7 +1,7 @@
 /** The real server on the demo library, in folders of its own. */
 
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
@@ -38,6 +38,14 @@ export async function start(): Promise<Running> {
   execFileSync(LORA, ["demo", library], { stdio: "ignore" });
   writeFileSync(join(library, "many-layers.safetensors"), manyLayers());
   writeFileSync(join(library, "hostile.safetensors"), hostile());
+  const adapters = ["sdxl-character-kohya.safetensors", "sdxl-portrait-dora.safetensors"];
+  writeFileSync(
+    join(library, "sdxl-base.safetensors"),
+    baseOf(
+      adapters.map((name) => join(library, name)),
+      folder,
+    ),
+  );
   let { child, port } = await launch(folder, library, 0);
   return {
     folder,
@@ -96,6 +104,25 @@ function end(child: ChildProcess): Promise<void> {
     child.kill("SIGTERM");
     setTimeout(() => child.kill("SIGKILL"), 8_000).unref();
   });
+}
+
+/** Base weights for adapters, under the names of an original checkpoint, which ComfyUI's names come from. */
+function baseOf(paths: string[], folder: string): Buffer {
+  const tensors = new Map<string, [string, string, number[]]>();
+  for (const path of paths) {
+    const converted = join(folder, "converted.safetensors");
+    execFileSync(LORA, ["convert", path, "--to", "comfyui", "-o", converted, "--force"], { stdio: "ignore" });
+    const data = readFileSync(converted);
+    const length = Number(data.readBigUInt64LE(0));
+    const header = JSON.parse(data.subarray(8, 8 + length).toString()) as Record<string, { shape: number[] }>;
+    for (const [name, { shape }] of Object.entries(header)) {
+      const module = name.replace(/\.lora_A\.weight$/, "");
+      if (module === name) continue;
+      const key = `${module.replace(/^diffusion_model/, "model.diffusion_model")}.weight`;
+      tensors.set(key, [key, "F16", [header[`${module}.lora_B.weight`]!.shape[0]!, ...shape.slice(1)]]);
+    }
+  }
+  return safetensors([...tensors.values()], {});
 }
 
 /** 986 layers as an SDXL adapter has, of rank 32, with values that look trained enough: about 60 MB. */

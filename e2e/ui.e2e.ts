@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import type { Browser } from "playwright-core";
@@ -297,6 +297,41 @@ describe.skipIf(reason)("the web UI on a real server", () => {
     expect(statSync(join(server.folder, "out", "both.safetensors")).size).toBeGreaterThan(100_000);
   });
 
+  it("a DoRA is merged beside its base, which is chosen among the checkpoints of the library", async () => {
+    const [first, second] = [
+      await idOf(session.page, "sdxl-portrait-dora"),
+      await idOf(session.page, "sdxl-character-kohya"),
+    ];
+    const page = await go(`/merge?ids=${first}&ids=${second}&weights=0.7&weights=0.3&rank=4`);
+    await page
+      .getByText(/base checkpoint|--base/)
+      .first()
+      .waitFor({ timeout: 50_000 }); // why there is no plan
+    await page.getByRole("combobox", { name: "Base checkpoint" }).click();
+    await page.getByRole("option", { name: /^sdxl-base/ }).click();
+    await page.waitForURL(/base=/);
+    const write = page.getByRole("button", { name: /^Write \d/ });
+    await expect.poll(() => write.isEnabled(), { timeout: 50_000 }).toBe(true);
+    await page.getByText(/lora merge .*--base \S*sdxl-base\.safetensors/).waitFor();
+    await expectAccessible(page);
+    await page.getByLabel("Output name").fill("with-dora.safetensors");
+    await write.click();
+    await page.getByTestId("verification").waitFor({ timeout: 50_000 });
+    expect(statSync(join(server.folder, "out", "with-dora.safetensors")).size).toBeGreaterThan(100_000);
+  });
+
+  it("a recipe scores components beside the base, whose norms stay out of the library", async () => {
+    const page = await go(`/resize?id=${await idOf(session.page, "sdxl-character-kohya")}`);
+    await page.getByRole("combobox", { name: "Ranks by" }).click();
+    await page.getByRole("option", { name: /^Recipe/ }).click();
+    await page.getByLabel("Recipe", { exact: true }).fill("spn_ckpt=1,spn_lora=1,thr=-0.3");
+    await page.getByRole("combobox", { name: "Base checkpoint" }).click();
+    await page.getByRole("option", { name: /^sdxl-base/ }).click();
+    await page.getByText(/lora resize .*--recipe .*--base \S*sdxl-base\.safetensors/).waitFor({ timeout: 50_000 });
+    await page.getByTestId("plan-changed").waitFor();
+    expect(readdirSync(server.library).filter((name) => name.includes("norms"))).toEqual([]);
+  });
+
   it("a conversion: what is lost is agreed to, and the difference is measured", async () => {
     const page = await go(`/convert?id=${await idOf(session.page, "sdxl-character-kohya")}&to=peft`);
     await page.getByTestId("convert-layers").waitFor({ timeout: 40_000 });
@@ -492,6 +527,7 @@ describe.skipIf(reason)("the web UI on a real server", () => {
         a: await idOf(own.page, "sdxl-character-kohya"),
         b: await idOf(own.page, "sdxl-style-loha"),
         c: await idOf(own.page, "sdxl-portrait-dora"),
+        base: await idOf(own.page, "sdxl-base"),
       };
     });
     afterAll(() => own?.context.close());
@@ -509,6 +545,7 @@ describe.skipIf(reason)("the web UI on a real server", () => {
         "Explained variance",
       ],
       ["pca", ({ a }) => `/spectrum?id=${a}&tab=pca`, "Map of layers"],
+      ["base", ({ c, base }) => `/spectrum?id=${c}&tab=base&base=${base}`, "Amplification"],
       ["resize", ({ a }) => `/resize?id=${a}&value=3`, "layers change"],
       ["merge", ({ a, b }) => `/merge?ids=${a}&ids=${b}&weights=0.8&weights=0.5`, "Agreement by block"],
       ["convert", ({ a }) => `/convert?id=${a}&to=peft`, "Leave out what cannot be written"],

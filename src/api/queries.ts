@@ -41,6 +41,27 @@ export const adapterRow = (id: string) =>
     staleTime: 30_000,
   });
 
+/** Base weights in the served folders. A scan changes them, and a bake. */
+export const checkpoints = queryOptions({
+  queryKey: ["library", "checkpoints"],
+  queryFn: ({ signal }) => take(api.GET("/api/v1/checkpoints", { signal })),
+  staleTime: 30_000,
+});
+
+export const baseSpectrum = (id: string, base: string) =>
+  queryOptions({
+    queryKey: ["base-spectrum", id, base],
+    queryFn: ({ signal }) =>
+      answered(
+        (wait) =>
+          api.GET("/api/v1/adapters/{id}/base-spectrum", { params: { path: { id }, query: { base, wait } }, signal }),
+        signal,
+      ) as Promise<Schemas["BaseSpectrum"]>,
+    enabled: Boolean(base),
+    retry: false,
+    ...FOREVER,
+  });
+
 export const metadata = (id: string) =>
   queryOptions({
     queryKey: ["metadata", id],
@@ -123,15 +144,20 @@ export const jobResult = (id: string, enabled = true) =>
     ...FOREVER,
   });
 
-export const resizePlan = (adapter: string, options: Schemas["ResizeOptions"], enabled: boolean) =>
+export const resizePlan = (
+  adapter: string,
+  options: Schemas["ResizeOptions"],
+  base: string | undefined,
+  enabled: boolean,
+) =>
   queryOptions({
-    queryKey: ["plan-resize", adapter, options],
+    queryKey: ["plan-resize", adapter, options, base],
     queryFn: ({ signal }) =>
       answered(
         (wait) =>
           api.POST("/api/v1/plans/resize", {
             params: { query: { wait } },
-            body: { adapter, options, predict: true },
+            body: { adapter, options, predict: true, ...(base ? { base } : {}) },
             signal,
           }),
         signal,
@@ -142,15 +168,20 @@ export const resizePlan = (adapter: string, options: Schemas["ResizeOptions"], e
     ...FOREVER,
   });
 
-export const mergePlan = (inputs: Schemas["MergeInput"][], options: Schemas["MergeOptions"], enabled: boolean) =>
+export const mergePlan = (
+  inputs: Schemas["MergeInput"][],
+  options: Schemas["MergeOptions"],
+  base: string | undefined,
+  enabled: boolean,
+) =>
   queryOptions({
-    queryKey: ["plan-merge", inputs, options],
+    queryKey: ["plan-merge", inputs, options, base],
     queryFn: ({ signal }) =>
       answered(
         (wait) =>
           api.POST("/api/v1/plans/merge", {
             params: { query: { wait } },
-            body: { inputs, options, predict: true },
+            body: { inputs, options, predict: true, ...(base ? { base } : {}) },
             signal,
           }),
         signal,

@@ -152,6 +152,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/checkpoints": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Checkpoints
+         * @description Base weights found in the roots: single files, and folders of several with their index. By name.
+         */
+        get: operations["library_checkpoints"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/adapters/{id}": {
         parameters: {
             query?: never;
@@ -333,6 +353,26 @@ export interface paths {
          * @description Principal components of an adapter's factors or deltas, and its layers as points by their spectra.
          */
         post: operations["plans_pca"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/adapters/{id}/base-spectrum": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Base Spectrum
+         * @description Every delta beside its base weight: relative size, amplification, alignment, intruder dimensions.
+         */
+        get: operations["plans_base_spectrum"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -693,6 +733,11 @@ export interface components {
             dtype: string | null;
             /** Dora */
             dora: boolean;
+            /**
+             * Checkpoint
+             * @description It holds base weights and no adapter: a base for those who need one.
+             */
+            checkpoint: boolean;
             /** Autov3 */
             autov3: string | null;
             /**
@@ -712,6 +757,73 @@ export interface components {
              * @description Whether DELETE removes it: uploads and outputs only.
              */
             removable: boolean;
+        };
+        /**
+         * BaseSpectrum
+         * @description Every delta of an adapter beside its base weight, and the layers for which there are no figures.
+         */
+        BaseSpectrum: {
+            /** Adapter */
+            adapter: string;
+            /** Base */
+            base: string;
+            /**
+             * Command
+             * @description The lora command that does the same, run in the folder above the roots.
+             */
+            command: string;
+            /** Layers */
+            layers: components["schemas"]["BesideBase"][];
+            /** Without */
+            without: {
+                [key: string]: unknown;
+            }[];
+        };
+        /**
+         * BesideBase
+         * @description One layer's delta beside the weight it is added to; docs/spectrum.md defines every figure.
+         */
+        BesideBase: {
+            /** Name */
+            name: string;
+            /** Expert */
+            expert: number | null;
+            /** Component */
+            component: string;
+            /** Block */
+            block: string | null;
+            /** Frobenius Norm */
+            frobenius_norm: number;
+            /** Base Norm */
+            base_norm: number;
+            /** Relative Norm */
+            relative_norm: number | null;
+            /** Amplification */
+            amplification: number | null;
+            /** Chance Amplification */
+            chance_amplification: number | null;
+            /** Top */
+            top: number;
+            /** Alignment Left */
+            alignment_left: number | null;
+            /** Alignment Right */
+            alignment_right: number | null;
+            /** Chance Left */
+            chance_left: number | null;
+            /** Chance Right */
+            chance_right: number | null;
+            /** Intruders */
+            intruders: number | null;
+            /** Most Foreign */
+            most_foreign: number | null;
+            /** Most Foreign At Most */
+            most_foreign_at_most: number | null;
+            /** Compared With */
+            compared_with: number;
+            /** Is Exact */
+            is_exact: boolean;
+            /** Residual */
+            residual: number | null;
         };
         /** CompareRequest */
         CompareRequest: {
@@ -1025,6 +1137,11 @@ export interface components {
              * @description Adapters it reads.
              */
             adapters: string[];
+            /**
+             * Checkpoints
+             * @description Checkpoints it reads.
+             */
+            checkpoints: string[];
             /** Params */
             params: {
                 [key: string]: unknown;
@@ -1240,6 +1357,11 @@ export interface components {
             /** Inputs */
             inputs: components["schemas"]["MergeInput"][];
             options?: components["schemas"]["MergeOptions"];
+            /**
+             * Base
+             * @description The base weights of DoRA inputs.
+             */
+            base?: string | null;
             /** Output */
             output?: string | null;
         };
@@ -1430,6 +1552,11 @@ export interface components {
             inputs: components["schemas"]["MergeInput"][];
             options?: components["schemas"]["MergeOptions"];
             /**
+             * Base
+             * @description The base weights of DoRA inputs.
+             */
+            base?: string | null;
+            /**
              * Predict
              * @default true
              */
@@ -1581,6 +1708,11 @@ export interface components {
             /** Adapter */
             adapter: string;
             options: components["schemas"]["ResizeOptions"];
+            /**
+             * Base
+             * @description For the scores spn_ckpt and fro_ckpt of a recipe.
+             */
+            base?: string | null;
             /** Output */
             output?: string | null;
         };
@@ -1713,6 +1845,11 @@ export interface components {
             /** Adapter */
             adapter: string;
             options: components["schemas"]["ResizeOptions"];
+            /**
+             * Base
+             * @description For the scores spn_ckpt and fro_ckpt of a recipe.
+             */
+            base?: string | null;
             /**
              * Predict
              * @default true
@@ -2365,6 +2502,44 @@ export interface operations {
             };
         };
     };
+    library_checkpoints: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AdapterRow"][];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
     library_adapter: {
         parameters: {
             query?: never;
@@ -2822,6 +2997,61 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Pca"];
+                };
+            };
+            /** @description The job that will have the answer. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    plans_base_spectrum: {
+        parameters: {
+            query: {
+                /** @description Id of a checkpoint: of those that GET /checkpoints lists. */
+                base: string;
+                /** @description Seconds to wait for the answer; then 202 and the job that will have it. */
+                wait?: number;
+            };
+            header?: never;
+            path: {
+                /** @description Id of an adapter in the catalog. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BaseSpectrum"];
                 };
             };
             /** @description The job that will have the answer. */

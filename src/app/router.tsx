@@ -62,6 +62,8 @@ const inspect = createRoute({
   component: lazyRouteComponent(() => import("../components/LoraAnalysis/Inspect")),
 });
 
+export const SPECTRUM_TABS = ["spectrum", "pca", "base"] as const;
+
 const spectrum = createRoute({
   getParentRoute: () => root,
   path: "/spectrum",
@@ -71,7 +73,8 @@ const spectrum = createRoute({
     measure: read.oneOf(s, "measure", ["relative", "absolute", "energy"] as const),
     component: read.text(s, "component"),
     rank: read.integer(s, "rank", 1),
-    tab: read.oneOf(s, "tab", ["spectrum", "pca"] as const),
+    tab: read.oneOf(s, "tab", SPECTRUM_TABS),
+    base: read.id(s, "base"),
   })),
   component: lazyRouteComponent(() => import("../components/LoraAnalysis/PcaAnalysis")),
 });
@@ -86,6 +89,8 @@ const resize = createRoute({
     dtype: read.text(s, "dtype"),
     alpha: read.text(s, "alpha"),
     max_rank: read.integer(s, "max_rank", 1),
+    recipe: read.text(s, "recipe"),
+    base: read.id(s, "base"),
     job: read.id(s, "job"),
   })),
   component: lazyRouteComponent(() => import("../components/LoraAnalysis/LoraResizer")),
@@ -112,6 +117,7 @@ const merge = createRoute({
     ids: read.ids(s, "ids"),
     weights: read.list({ weights: s.weights }, "weights") && [s.weights].flat().map(String),
     method: read.text(s, "method"),
+    base: read.id(s, "base"),
     rank: read.integer(s, "rank", 1),
     dtype: read.text(s, "dtype"),
     job: read.id(s, "job"),

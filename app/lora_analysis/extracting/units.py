@@ -11,9 +11,9 @@ from ..adapter import FloatArray, TensorInfo
 from ..baking.matching import targets_of
 from ..errors import OptionError
 from ..formats.architectures import OWN_NAMES, fused_in, is_known, is_pipeline, spelled_in
-from ..formats.base_weights import module_of
+from ..formats.base_weights import module_of, shapes_of
 from ..formats.checkpoint import Checkpoint
-from ..formats.families import UNKNOWN, ModuleShape, infer_base_model
+from ..formats.families import UNKNOWN, infer_base_model
 from ..linalg.floats import Float64Array, widen
 from .options import ExtractOptions
 
@@ -109,12 +109,7 @@ def _family(tensors: Mapping[str, TensorInfo], options: ExtractOptions) -> str:
         if not is_known(options.family):
             raise OptionError(f"{options.family}: no such base model")
         return options.family
-    shapes = {
-        module: ModuleShape(info.shape[0], info.shape[1], tuple(info.shape[2:]))
-        for key, info in tensors.items()
-        if (module := module_of(key)) is not None and len(info.shape) > 1
-    }
-    family = infer_base_model(shapes, {}).family
+    family = infer_base_model(shapes_of(tensors), {}).family
     if is_known(family):
         return family
     if options.to == "peft" and family == UNKNOWN:

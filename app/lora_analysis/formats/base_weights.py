@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from ..adapter import FloatArray, Layer, TensorInfo
 from .architectures import canonical_parts, fused_in
+from .families import ModuleShape
 
 _ENDING = ".weight"
 _OWN_WEIGHTS = ("modulation", "scale_shift_table")  # parameters without an ending of their own
@@ -147,6 +148,15 @@ def module_of(key: str) -> str | None:
     if key.endswith(_ENDING):
         return key.removesuffix(_ENDING)
     return key if key.rpartition(".")[2] in _OWN_WEIGHTS else None
+
+
+def shapes_of(tensors: Mapping[str, TensorInfo]) -> dict[str, ModuleShape]:
+    """Every module of a checkpoint that has a matrix or a kernel, with its size: what tells the base model."""
+    return {
+        module: ModuleShape(info.shape[0], info.shape[1], tuple(info.shape[2:]))
+        for key, info in tensors.items()
+        if (module := module_of(key)) is not None and len(info.shape) > 1
+    }
 
 
 def match_by_name(layers: Mapping[str, Layer], tensors: Mapping[str, TensorInfo]) -> dict[str, tuple[Rows]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from .folder import CONFIG_NAME, WEIGHT_NAMES
 
@@ -13,3 +14,20 @@ def is_adapter_folder(folder: str) -> bool:
     """Whether the folder is one adapter: it holds ``adapter_config.json`` or the index of sharded weights."""
     names = (CONFIG_NAME, *(f"{name}.index.json" for name in WEIGHT_NAMES))
     return any(os.path.lexists(os.path.join(folder, name)) for name in names)
+
+
+_INDEX = ".safetensors.index.json"
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$", re.ASCII)
+
+
+def is_checkpoint_folder(folder: str) -> bool:
+    """Whether the folder holds one checkpoint in several files: exactly one index, and no adapter."""
+    if is_adapter_folder(folder):
+        return False
+    with os.scandir(folder) as entries:
+        return sum(entry.name.endswith(_INDEX) and not entry.name.startswith(".") for entry in entries) == 1
+
+
+def is_shard(name: str) -> bool:
+    """Whether a file is one of several, by the way their names are numbered."""
+    return _SHARD.search(name) is not None

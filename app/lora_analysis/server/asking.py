@@ -12,10 +12,11 @@ from fastapi import Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from .. import __version__
+from ..errors import OptionError
 from .catalog.store import Location
 from .jobs.store import JobRecord
 from .problems import JobFailedError, NotFoundError
-from .rendering import adapters_of, job_reply
+from .rendering import adapters_of, checkpoints_of, job_reply
 from .state import Server
 
 MOST_WAIT = 30.0
@@ -41,6 +42,22 @@ def locate(server: Server, adapter: str) -> Location:
     return found
 
 
+def locate_checkpoint(server: Server, checkpoint: str) -> Location:
+    """Where an id of base weights leads. Raises: NotFoundError; OptionError where it is something else."""
+    found = locate(server, checkpoint)
+    if not found.is_checkpoint:
+        raise OptionError(f"{found.name} is no checkpoint; GET /checkpoints lists those of the library")
+    return found
+
+
+def locate_all(server: Server, params: Mapping[str, Any]) -> tuple[list[Location], list[Location]]:
+    """The adapters, and the checkpoints, that a request names. Raises: NotFoundError, OptionError."""
+    return (
+        [locate(server, adapter) for adapter in adapters_of(params)],
+        [locate_checkpoint(server, checkpoint) for checkpoint in checkpoints_of(params)],
+    )
+
+
 def title_of(doing: str, places: list[Location]) -> str:
     more = f" and {len(places) - 1} more" if len(places) > 1 else ""
     return f"{doing} {places[0].name}{more}" if places else doing
@@ -63,8 +80,8 @@ async def ask(server: Server, kind: str, doing: str, params: Mapping[str, Any], 
 
 
 def _begin(server: Server, kind: str, doing: str, params: Mapping[str, Any]) -> JobRecord:
-    places = [locate(server, adapter) for adapter in adapters_of(params)]
-    text = json.dumps([__version__, kind, params, [place.stamp for place in places]], sort_keys=True)
+    places, bases = locate_all(server, params)
+    text = json.dumps([__version__, kind, params, [place.stamp for place in (*places, *bases)]], sort_keys=True)
     key = f"{kind}:{hashlib.sha256(text.encode()).hexdigest()}"
     return server.runner.answer(kind, title_of(doing, places), params, key)
 

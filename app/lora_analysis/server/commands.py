@@ -36,23 +36,29 @@ _UNSAID = (
 def command_of(kind: str, params: Mapping[str, Any], name_of: Callable[[str], str]) -> str | None:
     """One line for a shell; None for what has no command. ``name_of`` an adapter's id is its ``label/path``."""
     if kind == "resize":
-        words = [name_of(params["adapter"]), *_options(params["options"])]
+        words = [name_of(params["adapter"]), *_options(params["options"]), *_base(params, name_of)]
     elif kind == "merge":
         words = [f"{name_of(one['adapter'])}:{_text(one['weight'])}" for one in params["inputs"]]
         for number, one in enumerate(params["inputs"], start=1):
             if "layer_weights" in one:
                 words += ["--layer-weights", f"{number}:{one['layer_weights']}"]
-        words += _options(params["options"])
+        words += [*_options(params["options"]), *_base(params, name_of)]
     elif kind == "convert":
         words = [name_of(params["adapter"]), *_options(params["options"])]
     elif kind == "verify":
         return shlex.join(["lora", "inspect", "--hash", "--scan", name_of(params["adapter"])])
+    elif kind == "base-spectrum":
+        return shlex.join(["lora", "spectrum", name_of(params["adapter"]), *_base(params, name_of)])
     elif kind == "report":
         place = name_of(params["adapter"])
         return shlex.join(["lora", "report", place, "-o", f"outputs/{report_name(posixpath.basename(place))}"])
     else:
         return None
     return shlex.join(["lora", kind, *words, "-o", f"outputs/{params['output']}"])
+
+
+def _base(params: Mapping[str, Any], name_of: Callable[[str], str]) -> list[str]:
+    return ["--base", name_of(params["base"])] if "base" in params else []
 
 
 def _options(options: Mapping[str, Any]) -> list[str]:

@@ -45,6 +45,7 @@ def plain_row(server: Server, row: sqlite3.Row) -> dict[str, Any]:
         "added_at": utc_time(row["added"]) or "",
         "rank": rank,
         "dora": bool(row["dora"]),
+        "checkpoint": bool(row["checkpoint"]),
         "error": None if code is None else error,
         "top_tags": [{"tag": tag, "count": count} for tag, count in json.loads(row["top_tags"])[:_SHOWN_TAGS]],
         "removable": root is not None and root.kind != "library",
@@ -72,6 +73,7 @@ def job_reply(server: Server, found: JobRecord) -> Job:
         state=job.state,
         cancelling=job.cancel and job.state == "running",
         adapters=adapters_of(job.params),
+        checkpoints=checkpoints_of(job.params),
         params=dict(job.params),
         created_at=utc_time(job.created) or "",
         started_at=None if job.started is None else utc_time(job.started),
@@ -101,6 +103,11 @@ def adapters_of(params: Mapping[str, Any]) -> list[str]:
     if "inputs" in params:
         return [one["adapter"] for one in params["inputs"]]
     return list(params.get("adapters", ()))
+
+
+def checkpoints_of(params: Mapping[str, Any]) -> list[str]:
+    """Ids of the base weights that a job reads."""
+    return [params[name] for name in ("tuned", "base") if name in params]
 
 
 def shown_path(server: Server, adapter: str) -> str:

@@ -79,10 +79,11 @@ def _labelled(wanted: Iterable[tuple[str, RootKind]]) -> Iterable[Root]:
 
 
 def link_roots(roots: Iterable[Root], names: str | os.PathLike[str]) -> None:
-    """One link per root in the folder ``names``, and nothing else there."""
+    """One link per root in the folder ``names``, and nothing else there but what is hidden."""
     os.makedirs(names, mode=0o700, exist_ok=True)
     for entry in os.listdir(names):
-        os.unlink(os.path.join(names, entry))
+        if not entry.startswith("."):
+            os.unlink(os.path.join(names, entry))
     for root in roots:
         os.symlink(root.path, os.path.join(names, root.label), target_is_directory=True)
 

@@ -32,7 +32,7 @@ export function AdapterPicker({
     enabled: box.dropdownOpened,
   });
   const shown = words ?? (adding ? "" : printable(current.data?.name ?? ""));
-  const rows = found.data?.items.filter((row) => row.error === null) ?? [];
+  const rows = found.data?.items.filter((row) => row.error === null && !row.checkpoint) ?? [];
   return (
     <Combobox
       store={box}

@@ -11,7 +11,7 @@ import { QualityCurve } from "./QualityCurve";
 import { ResizeFigures } from "./ResizeFigures";
 import { ResizeForm } from "./ResizeForm";
 import { ResizePlanView } from "./ResizePlanView";
-import { ALPHAS, type Choice, DTYPES, optionsOf, RULES } from "./resizeOptions";
+import { ALPHAS, type Choice, DTYPES, needsBase, optionsOf, RULES } from "./resizeOptions";
 import { Screen } from "./Screen";
 import { energyOfPlan, predict, useCurve } from "./usePrediction";
 import { useSpectra } from "./useSpectra";
@@ -70,7 +70,8 @@ function Resizing({ id, name, sizeBefore }: ResizingProps) {
   // The page answers at once; the server is asked when the slider rests.
   const options = useMemo(() => optionsOf(shown), [shown]);
   const [asked] = useDebouncedValue(options, 350);
-  const plan = useQuery(resizePlan(id, asked, model.isSuccess || model.isError));
+  const base = shown.rule.value === "recipe" && needsBase(shown.recipe) ? shown.base : undefined;
+  const plan = useQuery(resizePlan(id, asked, base, model.isSuccess || model.isError));
   const isCurrent = plan.isSuccess && !plan.isPlaceholderData && asked === options;
   const nothing = isCurrent && plan.data?.layers_changed === 0;
   const planned = useMemo(
@@ -85,7 +86,7 @@ function Resizing({ id, name, sizeBefore }: ResizingProps) {
         <ResizeForm choice={shown} top={top} setChoice={setChoice} sizeBefore={sizeBefore} />
         <WriteForm
           what="resize"
-          request={{ kind: "resize", adapter: id, options }}
+          request={{ kind: "resize", adapter: id, options, ...(base ? { base } : {}) }}
           plan={plan.data}
           isCurrent={isCurrent}
           error={plan.isError ? plan.error : null}
@@ -144,6 +145,8 @@ function useChoice(): [Choice, (next: Partial<Choice>) => void] {
         dtype: next.dtype === "keep" ? undefined : next.dtype,
         alpha: next.alpha === "keep-scale" ? undefined : next.alpha,
         max_rank: next.maxRank,
+        recipe: next.rule.value === "recipe" ? next.recipe : undefined,
+        base: next.rule.value === "recipe" ? next.base : undefined,
       }),
       replace: true,
     });
@@ -167,6 +170,8 @@ function choiceOf(search: {
   dtype?: string;
   alpha?: string;
   max_rank?: number;
+  recipe?: string;
+  base?: string;
 }): Choice {
   const rule = RULES.find(({ value }) => value === search.rule) ?? RULES[0]!;
   const value = search.value !== undefined && search.value >= rule.min ? search.value : rule.start;
@@ -176,5 +181,7 @@ function choiceOf(search: {
     dtype: DTYPES.some((one) => one.value === search.dtype) ? search.dtype! : "keep",
     alpha: ALPHAS.some((one) => one.value === search.alpha) ? search.alpha! : "keep-scale",
     maxRank: search.max_rank,
+    recipe: search.recipe ?? "fro_lora=1,thr=-1.2",
+    base: search.base,
   };
 }

@@ -1,16 +1,17 @@
 import { Alert, Badge, Button, Checkbox, Group, NumberInput, Paper, Select, Stack, Text } from "@mantine/core";
 import { useDebouncedValue } from "@mantine/hooks";
 import { IconGitMerge } from "@tabler/icons-react";
-import { useQuery } from "@tanstack/react-query";
+import { useQueries, useQuery } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
 import type { Schemas } from "../../api/client";
-import { comparison, mergeMethods, mergePlan, useAnalysis } from "../../api/queries";
+import { adapterRow, comparison, mergeMethods, mergePlan, useAnalysis } from "../../api/queries";
 import { useTray } from "../../app/Tray";
 import type { ComparisonDocument } from "../../lib/comparison";
 import { printable } from "../../lib/format";
 import { Empty, ErrorState, Waiting } from "../ui/states";
 import { AdapterPicker } from "./AdapterPicker";
+import { CheckpointSelect } from "./CheckpointSelect";
 import { MergeInputs } from "./MergeInputs";
 import { MergePlanView } from "./MergePlanView";
 import { PairBlocks } from "./PairBlocks";
@@ -127,7 +128,10 @@ function Merging({
   const active = useMemo(() => inputs.filter((one) => one.weight !== 0), [inputs]);
   const [asked] = useDebouncedValue({ active, options }, 400);
   const isFitting = active.length >= 1 && (method?.most_inputs == null || active.length <= method.most_inputs);
-  const plan = useQuery(mergePlan(asked.active, asked.options, methods.isSuccess && isFitting));
+  const rows = useQueries({ queries: active.map((one) => adapterRow(one.adapter)) });
+  const hasDora = rows.some(({ data }) => data?.dora);
+  const base = hasDora ? search.base : undefined; // without one there is nothing that a base is for
+  const plan = useQuery(mergePlan(asked.active, asked.options, base, methods.isSuccess && isFitting));
   const isCurrent = plan.isSuccess && !plan.isPlaceholderData && asked.active === active && asked.options === options;
   const ids = inputs.map((one) => one.adapter);
   const found = useAnalysis(comparison(ids.slice(0, 8), ids.length >= 2));
@@ -195,6 +199,14 @@ function Merging({
               allowDeselect={false}
               onChange={(value) => value && setNormalize(value as Normalize)}
             />
+            {hasDora && (
+              <CheckpointSelect
+                label="Base checkpoint"
+                description="What a DoRA changes depends on the weights it was trained on."
+                value={search.base}
+                onChange={(next) => change({ base: next })}
+              />
+            )}
             <Checkbox
               size="sm"
               label="Even if they share no layer"
@@ -205,7 +217,7 @@ function Merging({
         </Paper>
         <WriteForm
           what="merge"
-          request={{ kind: "merge", inputs: active, options }}
+          request={{ kind: "merge", inputs: active, options, ...(base ? { base } : {}) }}
           plan={plan.data}
           isCurrent={isCurrent}
           error={plan.isError ? plan.error : null}

@@ -4,10 +4,12 @@ import { useQuery } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
 import { useEffect, useMemo } from "react";
 import { adapterRow } from "../../api/queries";
+import { SPECTRUM_TABS } from "../../app/router";
 import { count, number, percent, printable } from "../../lib/format";
 import type { Spectra } from "../../lib/spectra";
 import { Empty, ErrorState, Waiting } from "../ui/states";
 import { AdapterPicker } from "./AdapterPicker";
+import { BaseTab } from "./BaseTab";
 import { ComponentsView } from "./ComponentsView";
 import { DecayCurves } from "./DecayCurves";
 import { ExplainedVariance } from "./ExplainedVariance";
@@ -57,7 +59,7 @@ export default function PcaAnalysis() {
           value={tab}
           onChange={(next) =>
             void navigate({
-              search: (before) => ({ ...before, tab: next === "pca" ? "pca" : undefined }),
+              search: (before) => ({ ...before, tab: SPECTRUM_TABS.find((one) => one === next && one !== "spectrum") }),
               replace: true,
             })
           }
@@ -66,6 +68,7 @@ export default function PcaAnalysis() {
           <Tabs.List mb="md">
             <Tabs.Tab value="spectrum">Singular values</Tabs.Tab>
             <Tabs.Tab value="pca">Principal components</Tabs.Tab>
+            <Tabs.Tab value="base">Beside the base</Tabs.Tab>
           </Tabs.List>
           <Tabs.Panel value="spectrum">
             {found.isLoading && (
@@ -78,6 +81,9 @@ export default function PcaAnalysis() {
           </Tabs.Panel>
           <Tabs.Panel value="pca">
             <ComponentsView id={id} name={name} />
+          </Tabs.Panel>
+          <Tabs.Panel value="base">
+            <BaseTab id={id} name={name} />
           </Tabs.Panel>
         </Tabs>
       )}

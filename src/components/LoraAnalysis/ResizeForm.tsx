@@ -1,6 +1,7 @@
-import { Group, NumberInput, Paper, Select, Slider, Stack, Text } from "@mantine/core";
+import { Group, NumberInput, Paper, Select, Slider, Stack, Text, TextInput } from "@mantine/core";
 import { bytes } from "../../lib/format";
-import { ALPHAS, type Choice, DTYPES, RULES, shownValue } from "./resizeOptions";
+import { CheckpointSelect } from "./CheckpointSelect";
+import { ALPHAS, type Choice, DTYPES, needsBase, RULES, shownValue, WITHOUT_NUMBER } from "./resizeOptions";
 
 interface ResizeFormProps {
   choice: Choice;
@@ -45,7 +46,25 @@ export function ResizeForm({ choice, top, sizeBefore, setChoice }: ResizeFormPro
           }}
           comboboxProps={{ withinPortal: true }}
         />
-        {rule.value !== "knee" && (
+        {rule.value === "recipe" && (
+          <TextInput
+            label="Recipe"
+            description="spn_lora, fro_lora, params, spn_ckpt, fro_ckpt with their weights; then thr, or size in MiB."
+            value={choice.recipe}
+            onChange={(event) => setChoice({ recipe: event.currentTarget.value })}
+            spellCheck={false}
+            className="mono"
+          />
+        )}
+        {rule.value === "recipe" && needsBase(choice.recipe) && (
+          <CheckpointSelect
+            label="Base checkpoint"
+            description="Its norms are calculated once and kept by the server."
+            value={choice.base}
+            onChange={(base) => setChoice({ base })}
+          />
+        )}
+        {!WITHOUT_NUMBER.includes(rule.value) && (
           <>
             <Group justify="space-between" align="flex-end">
               <NumberInput

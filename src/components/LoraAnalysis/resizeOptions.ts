@@ -129,7 +129,22 @@ export const RULES: Rule[] = [
     max: 1,
     step: 1,
   },
+  {
+    value: "recipe",
+    label: "Recipe of scores (as resize_lora)",
+    help: "Scores single components, also relative to the base model: weights of reference values, and what to keep.",
+    start: 1,
+    min: 1,
+    max: 1,
+    step: 1,
+  },
 ];
+
+/** Rules without a number. */
+export const WITHOUT_NUMBER = ["knee", "recipe"];
+
+/** Whether a recipe compares with the base model's weights. */
+export const needsBase = (recipe: string) => /\b(spn|fro)_ckpt\b/.test(recipe);
 
 export const DTYPES = [
   { value: "keep", label: "as stored" },
@@ -151,11 +166,14 @@ export interface Choice {
   dtype: string;
   alpha: string;
   maxRank?: number;
+  recipe: string;
+  base?: string;
 }
 
 /** The request as the API takes it. */
-export function optionsOf({ rule, value, dtype, alpha, maxRank }: Choice): Schemas["ResizeOptions"] {
-  const asked = rule.value === "knee" ? true : rule.value === "size" ? Math.round(value * 1e6) : value;
+export function optionsOf({ rule, value, dtype, alpha, maxRank, recipe }: Choice): Schemas["ResizeOptions"] {
+  const others: Record<string, unknown> = { knee: true, size: Math.round(value * 1e6), recipe: recipe.trim() };
+  const asked = others[rule.value] ?? value;
   const cap = rule.value === "rank" ? {} : maxRank ? { max_rank: maxRank } : {};
   return {
     [rule.value]: asked,
@@ -169,7 +187,7 @@ export function optionsOf({ rule, value, dtype, alpha, maxRank }: Choice): Schem
 
 /** A ratio's slider is logarithmic; fractions and ranks are not. */
 export function shownValue(rule: Rule, value: number): string {
-  if (rule.value === "knee") return "";
+  if (WITHOUT_NUMBER.includes(rule.value)) return "";
   if (rule.value === "size") return `${value} MB`;
   if (rule.max <= 1) return `${Number((value * 100).toFixed(2))} %`;
   return String(value);

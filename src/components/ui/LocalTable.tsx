@@ -32,6 +32,11 @@ export interface LocalTableProps<Row> {
   height?: number | string;
 }
 
+/** How a column is sorted. Digits in texts count as whole numbers there, so numbers themselves must not be texts. */
+export function orderOf<Row>(rows: Row[], value: LocalColumn<Row>["value"]): "basic" | "alphanumeric" {
+  return rows.some((row) => typeof value?.(row) === "number") ? "basic" : "alphanumeric";
+}
+
 /** A table whose rows are all here: sorted in the page, drawn where it is in sight. */
 export function LocalTable<Row>({
   label,
@@ -51,10 +56,10 @@ export function LocalTable<Row>({
         id: column.id,
         header: column.title,
         accessorFn: (row: Row) => column.value?.(row) ?? undefined,
-        sortFn: "alphanumeric" as const,
+        sortFn: orderOf(rows, column.value),
         sortUndefined: "last" as const,
       })),
-    [columns],
+    [columns, rows],
   );
   const sorting = useMemo(() => (sort ? [{ id: sort.id, desc: sort.descending }] : []), [sort]);
   const table = useTable({ features, columns: defined as never, data: rows as never[], state: { sorting } as never });

@@ -46,6 +46,7 @@ _KEPT_ANSWERS = 64
 _LIST_COLUMNS = (
     "id, root, name, folder, kind, size_bytes, mtime_ns, stamp, added, base_model, base_model_label, algorithm,"
     " dialect, container, trainer, title, trigger, rank, rank_min, rank_max, alpha, parameters, layers, dtype, dora,"
+    " checkpoint,"
     " autov3, errors, warnings, error_code, error_message, top_tags,"
     " (SELECT count(*) FROM items AS other WHERE other.autov3 = items.autov3 AND other.id != items.id) AS duplicates"
 )
@@ -159,6 +160,14 @@ class Library:
                 (item,),
             ).fetchone()
         return found
+
+    def checkpoints(self, limit: int) -> list[sqlite3.Row]:
+        """Rows of the base weights that were found, by name."""
+        with self._catalog.database.read() as connection:
+            return connection.execute(
+                f"SELECT {_LIST_COLUMNS} FROM items WHERE checkpoint ORDER BY name COLLATE NOCASE, folder, id LIMIT ?",
+                (limit,),
+            ).fetchall()
 
     def _counted(self, query: Query) -> _Counts:
         """Counts, kept by what cannot be applied to groups afterwards."""

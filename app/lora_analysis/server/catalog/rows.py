@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from math import prod
 from typing import Any
 
-from ...formats.families import LABELS
+from ...adapter import TensorInfo
+from ...formats.base_weights import shapes_of
+from ...formats.families import LABELS, infer_base_model
 from ...json_ready import encodable, json_ready
 
 MAX_TAGS = 100  # kept per adapter for search and facets
@@ -36,6 +40,7 @@ class Facts:
     layers: int | None = None
     dtype: str | None = None  # of most layers
     dora: int = 0
+    checkpoint: int = 0  # whether it holds base weights, and can be named as the base of an adapter
     autov3: str | None = None  # as the header states it
     errors: int = 0
     warnings: int = 0
@@ -77,6 +82,25 @@ def facts_of(document: Mapping[str, Any]) -> Facts:
         top_tags=json.dumps(_tags(training, model)),
         document=packed(document),
     )
+
+
+def facts_of_checkpoint(tensors: Mapping[str, TensorInfo]) -> dict[str, Any] | None:
+    """What the columns say of a file or folder without adapter layers; None where it holds no weight either."""
+    shapes = shapes_of(tensors)
+    if not shapes:
+        return None
+    family = infer_base_model(shapes, {}).family
+    values: Counter[str] = Counter()
+    for info in tensors.values():
+        values[info.dtype] += prod(info.shape)
+    return {
+        "base_model": family,
+        "base_model_label": LABELS.get(family, family),
+        "container": "safetensors",
+        "parameters": _storable(values.total()),
+        "dtype": values.most_common(1)[0][0],
+        "checkpoint": 1,
+    }
 
 
 def facts_of_error(error: Mapping[str, str]) -> Facts:

@@ -13,14 +13,16 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from ...errors import CancelledError, LoraAnalysisError
-from ...formats.discovery import ADAPTER_SUFFIXES, is_adapter_folder
+from ...errors import CancelledError, ConfigError, LoraAnalysisError
+from ...formats.checkpoint import open_checkpoint
+from ...formats.discovery import ADAPTER_SUFFIXES, is_adapter_folder, is_checkpoint_folder, is_shard
 from ...metadata import inspect
 from ...text import printable
 from ..roots import Root, is_within, resolve_within
-from .rows import Facts, facts_of, facts_of_error
+from .rows import Facts, facts_of, facts_of_checkpoint, facts_of_error
 from .store import Catalog, Found, item_id
 
 Progress = Callable[[int, int], None]  # adapters looked at, adapters found so far
@@ -133,7 +135,7 @@ def read_facts(root: Root, location: str, path: str) -> Facts:
     """What the catalog keeps of one adapter; of one that cannot be read, why."""
     try:
         resolve_within(root, path)
-        return facts_of(inspect(os.path.join(location, path)).to_dict())
+        return _facts(os.path.join(location, path))
     except LoraAnalysisError as error:
         return facts_of_error(error.to_dict())
     except MemoryError:
@@ -141,6 +143,23 @@ def read_facts(root: Root, location: str, path: str) -> Facts:
     except Exception as error:  # a defect of ours must not take the whole scan down
         message = printable(f"{path}: unexpected {type(error).__name__}: {error}", limit=300)
         return facts_of_error({"code": "internal", "message": message})
+
+
+def _facts(place: str) -> Facts:
+    if os.path.isdir(place) and is_checkpoint_folder(place):
+        found = _checkpoint_facts(place)
+        if found is None:
+            raise ConfigError("the files of this index hold no weight")
+        return Facts(**found)
+    document = inspect(place).to_dict()
+    facts = facts_of(document)
+    found = None if document["adapter"]["layers"] or os.path.isdir(place) else _checkpoint_facts(place)
+    return facts if found is None else replace(facts, **found)
+
+
+def _checkpoint_facts(place: str) -> dict[str, Any] | None:
+    with open_checkpoint(place) as checkpoint:
+        return facts_of_checkpoint(checkpoint.tensors)
 
 
 def add_item(catalog: Catalog, root: Root, location: str, path: str) -> str | None:
@@ -178,7 +197,12 @@ def walk_root(root: Root, cancel: Cancel) -> _Walk:
             # Below an adapter lie checkpoints of the same run; their optimizer states are no adapters.
             subfolders[:] = [name for name in subfolders if is_adapter_folder(os.path.join(folder, name))]
             continue
+        is_whole = folder != root.path and is_checkpoint_folder(folder)
+        if is_whole:
+            walk.items.append(_folder(root, folder))
         for name in sorted(files):
+            if is_whole and is_shard(name):
+                continue
             if not name.startswith(".") and name.lower().endswith(ADAPTER_SUFFIXES):
                 _add_file(root, os.path.join(folder, name), walk)
     return walk

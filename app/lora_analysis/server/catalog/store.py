@@ -57,6 +57,12 @@ CREATE INDEX items_by_facts ON items (
   root, base_model, algorithm, dialect, trainer, dtype, container, errors, warnings, rank_min, rank_max, rank,
   size_bytes, mtime_ns, added, alpha, parameters, layers, autov3, id)
     """,
+    # The next scan looks at everything anew: no row says yet whether it is a checkpoint.
+    """
+ALTER TABLE items ADD COLUMN checkpoint INTEGER NOT NULL DEFAULT 0;
+UPDATE items SET stamp = '';
+CREATE INDEX items_by_checkpoint ON items (checkpoint, name COLLATE NOCASE) WHERE checkpoint
+    """,
 )
 _SEARCH = "CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(text, tokenize='trigram')"
 _COLUMNS = tuple(name for name in FACT_COLUMNS if name != "document")  # that one is large, and has a table of its own
@@ -83,6 +89,7 @@ class Location(NamedTuple):
     name: str
     kind: ItemKind
     stamp: str
+    is_checkpoint: bool
 
 
 def item_id(root: Root, path: str) -> str:
@@ -248,9 +255,11 @@ class Catalog:
     def location(self, item: str) -> Location | None:
         with self.database.read() as connection:
             row = connection.execute(
-                "SELECT id, root, path, name, kind, stamp FROM items WHERE id = ?", (item,)
+                "SELECT id, root, path, name, kind, stamp, checkpoint FROM items WHERE id = ?", (item,)
             ).fetchone()
-        return None if row is None else Location(row[0], row[1], os.fsdecode(row[2]), row[3], row[4], row[5])
+        if row is None:
+            return None
+        return Location(row[0], row[1], os.fsdecode(row[2]), row[3], row[4], row[5], bool(row[6]))
 
     def document(self, item: str) -> bytes | None:
         """The packed inspection; None where there is none."""

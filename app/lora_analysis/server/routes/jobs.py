@@ -13,12 +13,12 @@ from fastapi.responses import Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from ...json_ready import encodable
-from ..asking import ServerDep, locate, result_of, title_of
+from ..asking import ServerDep, locate_all, result_of, title_of
 from ..jobs.store import JobRecord
 from ..naming import report_name
 from ..outputs import check_free, free_name
 from ..problems import NotFoundError, reply
-from ..rendering import adapters_of, event_data, job_reply, shown_path
+from ..rendering import event_data, job_reply, shown_path
 from ..schemas.common import Document, JobPath
 from ..schemas.jobs import (
     Events,
@@ -42,7 +42,7 @@ _NEWEST = 50
 def submit(request: JobRequest, server: ServerDep) -> Job:
     """Queue a job that writes, or reads a whole file. 409 where the output's name is taken, 429 where too many wait."""
     params: dict[str, Any] = request.model_dump(exclude_none=True, exclude={"kind"}, by_alias=True)
-    places = [locate(server, adapter) for adapter in adapters_of(params)]
+    places, _ = locate_all(server, params)
     if not isinstance(request, VerifyJobRequest | ReportJobRequest):
         if request.output is None:
             params["output"] = free_name(server, request.kind, params["options"], places[0])
@@ -105,8 +105,7 @@ def retry(id: JobPath, server: ServerDep) -> Job:  # noqa: A002
     found = _find(server, id)
     if not found.is_finished:
         return job_reply(server, found)
-    for adapter in adapters_of(found.params):
-        locate(server, adapter)
+    locate_all(server, found.params)
     if "output" in found.params:
         check_free(server, found.params["output"])
     again = server.runner.submit(found.kind, found.title, found.params, key=found.key, retry_of=found.id)

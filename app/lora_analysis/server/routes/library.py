@@ -33,6 +33,7 @@ from ..trash import put_away
 
 router = APIRouter(tags=["library"])
 _MOST_SKIPPED = 1_000
+_MOST_CHECKPOINTS = 1_000
 _Values = Annotated[list[Annotated[str, Query(max_length=200)]], Query(max_length=50)]
 
 
@@ -135,6 +136,12 @@ def _page(server: Server, query: CatalogQuery, found: Page, began: float) -> dic
         "rank_max": None if found.ranks is None else found.ranks[1],
         "milliseconds": round((time.perf_counter() - began) * 1e3, 2),
     }
+
+
+@router.get("/checkpoints")
+def checkpoints(server: ServerDep) -> list[AdapterRow]:
+    """Base weights found in the roots: single files, and folders of several with their index. By name."""
+    return [adapter_row(server, row) for row in server.library.checkpoints(_MOST_CHECKPOINTS)]
 
 
 @router.get("/adapters/{id}")

@@ -9,8 +9,9 @@ from fastapi.responses import Response
 
 from ..asking import ServerDep, Wait, answer, ask, pending, result_of
 from ..schemas.adapters import CompareRequest, Comparison
-from ..schemas.common import AdapterId, AdapterPath
+from ..schemas.common import AdapterId, AdapterPath, CheckpointId
 from ..schemas.jobs import (
+    BaseSpectrum,
     ConvertPlan,
     ConvertPlanRequest,
     Job,
@@ -47,6 +48,17 @@ async def compare(request: CompareRequest, server: ServerDep, wait: Wait = 0) ->
 async def pca(request: PcaRequest, server: ServerDep, wait: Wait = 0) -> Response:
     """Principal components of an adapter's factors or deltas, and its layers as points by their spectra."""
     return await answer(server, "pca", "Components of", request.model_dump(), wait)
+
+
+@router.get("/adapters/{id}/base-spectrum", response_model=BaseSpectrum, responses=_PENDING, tags=["adapters"])
+async def base_spectrum(
+    id: AdapterPath,  # noqa: A002  # the name in the path
+    server: ServerDep,
+    base: Annotated[CheckpointId, Query()],
+    wait: Wait = 0,
+) -> Response:
+    """Every delta beside its base weight: relative size, amplification, alignment, intruder dimensions."""
+    return await answer(server, "base-spectrum", "Lay beside its base", {"adapter": id, "base": base}, wait)
 
 
 @router.get("/adapters/{id}/size-model", response_model=SizeModel, responses=_PENDING)

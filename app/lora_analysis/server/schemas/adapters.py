@@ -74,6 +74,7 @@ class AdapterRow(Reply):
     layers: int | None
     dtype: str | None
     dora: bool
+    checkpoint: bool = Field(description="It holds base weights and no adapter: a base for those who need one.")
     autov3: str | None
     duplicates: int = Field(description="Other adapters whose header states the same hash of the weights.")
     errors: int

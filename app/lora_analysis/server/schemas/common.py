@@ -8,6 +8,11 @@ from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 AdapterId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{20}$")]
+CheckpointId = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9a-f]{20}$"),
+    Field(description="Id of a checkpoint: of those that GET /checkpoints lists."),
+]
 AdapterPath = Annotated[
     str, Path(alias="id", description="Id of an adapter in the catalog.", pattern=r"^[0-9a-f]{20}$")
 ]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from .common import AdapterId, ErrorInfo, Model, OutputName, Reply
+from .common import AdapterId, CheckpointId, ErrorInfo, Model, OutputName, Reply
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "interrupted"]
 JobFamily = Literal["scan", "analysis", "write"]
@@ -93,12 +93,14 @@ class ResizePlanRequest(Model):
 
     adapter: AdapterId
     options: ResizeOptions
+    base: CheckpointId | None = Field(default=None, description="For the scores spn_ckpt and fro_ckpt of a recipe.")
     predict: bool = True
 
 
 class MergePlanRequest(Model):
     inputs: MergeInputs
     options: MergeOptions = Field(default_factory=MergeOptions)
+    base: CheckpointId | None = Field(default=None, description="The base weights of DoRA inputs.")
     predict: bool = True
 
 
@@ -108,6 +110,7 @@ class ResizeJobRequest(Model):
     kind: Literal["resize"]
     adapter: AdapterId
     options: ResizeOptions
+    base: CheckpointId | None = Field(default=None, description="For the scores spn_ckpt and fro_ckpt of a recipe.")
     output: OutputName | None = None
 
 
@@ -117,6 +120,7 @@ class MergeJobRequest(Model):
     kind: Literal["merge"]
     inputs: MergeInputs
     options: MergeOptions = Field(default_factory=MergeOptions)
+    base: CheckpointId | None = Field(default=None, description="The base weights of DoRA inputs.")
     output: OutputName | None = None
 
 
@@ -194,6 +198,7 @@ class Job(Reply):
     state: JobState
     cancelling: bool
     adapters: list[str] = Field(description="Adapters it reads.")
+    checkpoints: list[str] = Field(description="Checkpoints it reads.")
     params: dict[str, Any]
     created_at: str
     started_at: str | None
@@ -343,6 +348,41 @@ class PcaRequest(Model):
     target: Literal["factors", "delta"] = "factors"
     layers: Annotated[list[Annotated[str, Field(max_length=500)]], Field(max_length=50)] = Field(default_factory=list)
     arrays: bool = Field(default=False, description="With components and scores: for a few layers, by ``layers``.")
+
+
+class BesideBase(Reply):
+    """One layer's delta beside the weight it is added to; docs/spectrum.md defines every figure."""
+
+    name: str
+    expert: int | None
+    component: str
+    block: str | None
+    frobenius_norm: float
+    base_norm: float
+    relative_norm: float | None
+    amplification: float | None
+    chance_amplification: float | None
+    top: int
+    alignment_left: float | None
+    alignment_right: float | None
+    chance_left: float | None
+    chance_right: float | None
+    intruders: int | None
+    most_foreign: float | None
+    most_foreign_at_most: float | None
+    compared_with: int
+    is_exact: bool
+    residual: float | None
+
+
+class BaseSpectrum(Reply):
+    """Every delta of an adapter beside its base weight, and the layers for which there are no figures."""
+
+    adapter: str
+    base: str
+    command: str = Field(description="The lora command that does the same, run in the folder above the roots.")
+    layers: list[BesideBase]
+    without: list[dict[str, Any]]
 
 
 class MatrixPca(Reply):

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from ...errors import OptionError
+from ..commands import command_of
 from .context import Work
 
 _MOST_VALUES = 2_000_000
@@ -57,6 +58,24 @@ def spectra(work: Work) -> dict[str, Any]:
     document = found.to_dict()
     work.leave_bytes(pack_spectra(adapter, document))
     return {"layers": len(found.layers), "skipped": len(found.skipped)}
+
+
+def base_spectrum(work: Work) -> dict[str, Any]:
+    """Every delta beside the weight of a checkpoint that it is added to."""
+    from ...spectra.calculation import spectrum
+
+    adapter, base = work.params["adapter"], work.base_path()
+    found = spectrum(work.path_of(adapter), base=base, progress=work.progress("layers"), cancel=work.cancelled)
+    layers = [
+        {**{name: one[name] for name in ("name", "expert", "component", "block", "frobenius_norm")}, **one["base"]}
+        for one in (layer.to_dict() for layer in found.layers if layer.base is not None)
+    ]
+    without = [layer.to_dict() for layer in (*found.without_base, *found.skipped)]
+    command = command_of("base-spectrum", work.params, work.path_of)
+    work.leave(
+        {"adapter": adapter, "base": work.params["base"], "command": command, "layers": layers, "without": without}
+    )
+    return {"layers": len(layers), "without": len(without)}
 
 
 def pack_spectra(adapter: str, document: dict[str, Any]) -> bytes:

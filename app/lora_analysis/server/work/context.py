@@ -7,13 +7,14 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ...errors import FileAccessError
+from ...errors import FileAccessError, OptionError
 from ...json_ready import json_ready
 from ..catalog.scan import add_item
-from ..catalog.store import Catalog
+from ..catalog.store import Catalog, Location
 from ..roots import Root, resolve_within
 
 Send = Callable[[dict[str, Any]], None]
+_BASES = ".bases"  # beside the links to the roots, whose names never begin with a dot
 
 
 class Work:
@@ -42,12 +43,48 @@ class Work:
 
         Raises: FileAccessError where it is unknown, gone, or would lead out of its root.
         """
-        found = self.catalog.location(adapter)
+        root, found = self._located(adapter)
+        resolve_within(root, found.path)
+        return f"{root.label}/{found.path}"
+
+    def checkpoint_path(self, checkpoint: str) -> str:
+        """The same of base weights. Raises: FileAccessError as for an adapter; OptionError where it is none."""
+        _, found = self._located(checkpoint)
+        if not found.is_checkpoint:
+            raise OptionError(f"{found.name} is no checkpoint")
+        return self.path_of(checkpoint)
+
+    def base_path(self) -> str | None:
+        """The checkpoint named as ``base``; None where there is none."""
+        return None if "base" not in self.params else self.checkpoint_path(self.params["base"])
+
+    def own_name_of_base(self) -> str | None:
+        """The checkpoint named as ``base`` under a name in a folder of the server's own.
+
+        What is kept beside a checkpoint, its norms, lands there and not in the library.
+        """
+        if "base" not in self.params:
+            return None
+        self.base_path()  # which checks it
+        root, found = self._located(self.params["base"])
+        place = resolve_within(root, found.path)
+        own = os.path.join(_BASES, found.id, os.path.basename(found.path))
+        is_folder = os.path.isdir(place)
+        os.makedirs(own if is_folder else os.path.dirname(own), mode=0o700, exist_ok=True)
+        if not is_folder:
+            _link(place, own)
+            return own
+        for name in os.listdir(place):
+            if name.endswith((".safetensors", ".safetensors.index.json")):
+                _link(os.path.join(place, name), os.path.join(own, name))
+        return own
+
+    def _located(self, item: str) -> tuple[Root, Location]:
+        found = self.catalog.location(item)
         root = None if found is None else self._root(found.root)
         if found is None or root is None:
             raise FileAccessError("this adapter is not in the library any more")
-        resolve_within(root, found.path)
-        return f"{root.label}/{found.path}"
+        return root, found
 
     def output_path(self, name: str) -> str:
         """Where to write an output of that name, which has no folders."""
@@ -88,3 +125,10 @@ class Work:
         with open(temporary, "wb") as file:
             file.write(data)
         os.replace(temporary, self._result)
+
+
+def _link(place: str, name: str) -> None:
+    """Make ``name`` a link to a file, whatever it was; another worker may be doing the same."""
+    temporary = f"{name}.{os.getpid()}"
+    os.symlink(place, temporary)
+    os.replace(temporary, name)

@@ -43,6 +43,8 @@ _ALL = (
     Kind("plan-convert", "analysis", "plans", "plan_convert"),
     Kind("figure", "analysis", "analyses", "figure", ".figure"),
     Kind("verify", "write", "analyses", "verify"),
+    # It reads every weight of the base and can take long, so it is listed, and has a write's time.
+    Kind("base-spectrum", "write", "analyses", "base_spectrum"),
     Kind("report", "write", "analyses", "report", ".html"),
     Kind("resize", "write", "writes", "resize"),
     Kind("merge", "write", "writes", "merge"),

@@ -22,6 +22,7 @@ def plan_resize(work: Work) -> dict[str, Any]:
             predict=work.params.get("predict", True),
             progress=work.progress("layers"),
             cancel=work.cancelled,
+            base=work.own_name_of_base(),
             **work.params["options"],
         )
         name = {"output": name_of_output("resize", path, work.params["options"])}
@@ -43,6 +44,7 @@ def plan_merge(work: Work) -> dict[str, Any]:
             opened,
             [one["weight"] for one in inputs],
             layer_weights=[one.get("layer_weights") for one in inputs],
+            base=work.base_path(),
             predict=work.params.get("predict", True),
             progress=work.progress("layers"),
             cancel=work.cancelled,

@@ -15,6 +15,7 @@ def resize(work: Work) -> dict[str, Any]:
         work.output_path(work.params["output"]),
         progress=work.progress("bytes"),
         cancel=work.cancelled,
+        base=work.own_name_of_base(),
         **work.params["options"],
     )
     plan = report.plan
@@ -37,6 +38,7 @@ def merge(work: Work) -> dict[str, Any]:
         [one["weight"] for one in inputs],
         work.output_path(work.params["output"]),
         layer_weights=[one.get("layer_weights") for one in inputs],
+        base=work.base_path(),
         progress=work.progress("bytes"),
         cancel=work.cancelled,
         **work.params["options"],
