@@ -479,6 +479,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/plans/bake": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Plan Bake
+         * @description Which tensors of a checkpoint adapters would change, and what has no place in it. Nothing is written.
+         */
+        post: operations["plans_plan_bake"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/plans/extract": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Plan Extract
+         * @description What an extraction would compare, from both headers; no value is read, and nothing is written.
+         */
+        post: operations["plans_plan_extract"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/figures/{figure}": {
         parameters: {
             query?: never;
@@ -758,6 +798,117 @@ export interface components {
              */
             removable: boolean;
         };
+        /** BakeInput */
+        BakeInput: {
+            /** Adapter */
+            adapter: string;
+            /**
+             * Weight
+             * @default 1
+             */
+            weight: number;
+        };
+        /**
+         * BakeJobRequest
+         * @description Write a checkpoint with the deltas of adapters added; without ``output`` a free name is made from the base's.
+         */
+        BakeJobRequest: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "bake";
+            /**
+             * Base
+             * @description Id of a checkpoint: of those that GET /checkpoints lists.
+             */
+            base: string;
+            /** Inputs */
+            inputs: components["schemas"]["BakeInput"][];
+            options?: components["schemas"]["BakeOptions"];
+            /** Output */
+            output?: string | null;
+        };
+        /**
+         * BakeOptions
+         * @description docs/bake.md explains each.
+         */
+        BakeOptions: {
+            /**
+             * Family
+             * @description Where the file does not say.
+             */
+            family?: string | null;
+            /**
+             * Drop
+             * @description Leave out what has no weight in the checkpoint, or is no delta.
+             * @default false
+             */
+            drop: boolean;
+        };
+        /**
+         * BakePlan
+         * @description What a bake would change. ``adapters`` are in the order of the request, each with its ``id``.
+         */
+        BakePlan: {
+            /** Base */
+            base: string;
+            /** Command */
+            command: string;
+            /**
+             * Output
+             * @description A name for the output, which the command has.
+             */
+            output: string;
+            /** Operation */
+            operation: string;
+            /** Base Model */
+            base_model: string;
+            /** Adapters */
+            adapters: {
+                [key: string]: unknown;
+            }[];
+            /** Tensors */
+            tensors: number;
+            /** Tensors Changed */
+            tensors_changed: number;
+            /** Size Before */
+            size_before: number;
+            /**
+             * Size After
+             * @description Bytes of the weights; exact but for a header that grows by the record of it.
+             */
+            size_after: number;
+            /**
+             * Free
+             * @description Bytes that are free where outputs are written.
+             */
+            free: number;
+            /** Skipped */
+            skipped: {
+                [key: string]: unknown;
+            }[];
+            /** Notes */
+            notes: string[];
+            /**
+             * Layers
+             * @description Every tensor that changes.
+             */
+            layers: {
+                [key: string]: unknown;
+            }[];
+        };
+        /** BakePlanRequest */
+        BakePlanRequest: {
+            /**
+             * Base
+             * @description Id of a checkpoint: of those that GET /checkpoints lists.
+             */
+            base: string;
+            /** Inputs */
+            inputs: components["schemas"]["BakeInput"][];
+            options?: components["schemas"]["BakeOptions"];
+        };
         /**
          * BaseSpectrum
          * @description Every delta of an adapter beside its base weight, and the layers for which there are no figures.
@@ -1031,6 +1182,146 @@ export interface components {
             installed: boolean;
             /** Install */
             install: string | null;
+        };
+        /**
+         * ExtractJobRequest
+         * @description Write the adapter between two checkpoints; without ``output`` a free name is made from the tuned one's.
+         */
+        ExtractJobRequest: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "extract";
+            /**
+             * Tuned
+             * @description Id of a checkpoint: of those that GET /checkpoints lists.
+             */
+            tuned: string;
+            /**
+             * Base
+             * @description Id of a checkpoint: of those that GET /checkpoints lists.
+             */
+            base: string;
+            options: components["schemas"]["ExtractOptions"];
+            /** Output */
+            output?: string | null;
+        };
+        /**
+         * ExtractOptions
+         * @description Exactly one of rank, energy, error and size; docs/bake.md explains each.
+         */
+        ExtractOptions: {
+            /**
+             * To
+             * @default kohya
+             * @enum {string}
+             */
+            to: "kohya" | "peft" | "diffusers" | "comfyui";
+            /** Rank */
+            rank?: number | null;
+            /** Energy */
+            energy?: number | null;
+            /** Error */
+            error?: number | null;
+            /**
+             * Size
+             * @description Bytes of the whole file.
+             */
+            size?: number | null;
+            /**
+             * Max Rank
+             * @default 256
+             */
+            max_rank: number;
+            /**
+             * Dtype
+             * @default fp16
+             * @enum {string}
+             */
+            dtype: "fp32" | "fp16" | "bf16";
+            /**
+             * Full Norms
+             * @description Also differences of norms and biases, whole.
+             * @default false
+             */
+            full_norms: boolean;
+            /**
+             * Seed
+             * @default 0
+             */
+            seed: number;
+            /**
+             * Power
+             * @description Iterations of the range finder.
+             * @default 3
+             */
+            power: number;
+            /** Component */
+            component?: string | null;
+            /**
+             * Family
+             * @description Where the names do not say.
+             */
+            family?: string | null;
+        };
+        /**
+         * ExtractPlan
+         * @description What an extraction would compare, and bounds on what it would write: no value has been read for it.
+         */
+        ExtractPlan: {
+            /** Tuned */
+            tuned: string;
+            /** Base */
+            base: string;
+            /** Command */
+            command: string;
+            /**
+             * Output
+             * @description A name for the output, which the command has.
+             */
+            output: string;
+            /** Operation */
+            operation: string;
+            /** Options */
+            options: {
+                [key: string]: unknown;
+            };
+            /** Base Model */
+            base_model: string;
+            /** Layers Compared */
+            layers_compared: number;
+            /** Size Least */
+            size_least: number;
+            /**
+             * Size After
+             * @description Bytes at most, where every weight differs.
+             */
+            size_after: number;
+            /** Skipped */
+            skipped: {
+                [key: string]: unknown;
+            }[];
+            /** Notes */
+            notes: string[];
+            /** Layers */
+            layers: {
+                [key: string]: unknown;
+            }[];
+        };
+        /** ExtractPlanRequest */
+        ExtractPlanRequest: {
+            /**
+             * Tuned
+             * @description Id of a checkpoint: of those that GET /checkpoints lists.
+             */
+            tuned: string;
+            /**
+             * Base
+             * @description Id of a checkpoint: of those that GET /checkpoints lists.
+             */
+            base: string;
+            options: components["schemas"]["ExtractOptions"];
         };
         /** FacetValue */
         FacetValue: {
@@ -3338,6 +3629,114 @@ export interface operations {
             };
         };
     };
+    plans_plan_bake: {
+        parameters: {
+            query?: {
+                /** @description Seconds to wait for the answer; then 202 and the job that will have it. */
+                wait?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BakePlanRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BakePlan"];
+                };
+            };
+            /** @description The job that will have the answer. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
+    plans_plan_extract: {
+        parameters: {
+            query?: {
+                /** @description Seconds to wait for the answer; then 202 and the job that will have it. */
+                wait?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ExtractPlanRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExtractPlan"];
+                };
+            };
+            /** @description The job that will have the answer. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description Client Error */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+            /** @description Server Error */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorReply"];
+                };
+            };
+        };
+    };
     plans_figure: {
         parameters: {
             query: {
@@ -3452,7 +3851,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["ResizeJobRequest"] | components["schemas"]["MergeJobRequest"] | components["schemas"]["ConvertJobRequest"] | components["schemas"]["VerifyJobRequest"] | components["schemas"]["ReportJobRequest"];
+                "application/json": components["schemas"]["ResizeJobRequest"] | components["schemas"]["MergeJobRequest"] | components["schemas"]["ConvertJobRequest"] | components["schemas"]["BakeJobRequest"] | components["schemas"]["ExtractJobRequest"] | components["schemas"]["VerifyJobRequest"] | components["schemas"]["ReportJobRequest"];
             };
         };
         responses: {

@@ -17,13 +17,15 @@ _FLAGS: Mapping[str, str] = {
     "epsilon": "--epsilon", "threshold": "--threshold", "seed": "--seed", "lambda": "--lambda", "beta": "--beta",
     "common": "--common", "core_rule": "--core-rule", "svc_floor": "--svc-floor",
     "to": "--to", "uniform_rank": "--uniform-rank", "component": "--component", "family": "--base-model",
+    "power": "--power",
 }  # fmt: skip
 _SWITCHES = {
     "knee": "--knee", "keep_structure": "--keep-structure", "allow_disjoint": "--allow-disjoint",
     "drop_unsupported": "--drop-unsupported", "pico": "--pico", "plain": "--plain", "bake_scale": "--bake-scale",
-    "drop": "--drop", "svc": "--svc",
+    "drop": "--drop", "svc": "--svc", "full_norms": "--full-norms",
 }  # fmt: skip
 _NAMED = ("method", "dtype", "alpha", "metadata")
+_UNSAID_OF_EXTRACT = (("to", "kohya"), ("max_rank", 256), ("dtype", "fp16"), ("seed", 0), ("power", 3))
 _UNSAID = (
     ("method", "svd"),
     ("method", "weighted_sum"),
@@ -45,6 +47,12 @@ def command_of(kind: str, params: Mapping[str, Any], name_of: Callable[[str], st
         words += [*_options(params["options"]), *_base(params, name_of)]
     elif kind == "convert":
         words = [name_of(params["adapter"]), *_options(params["options"])]
+    elif kind == "bake":
+        words = [name_of(params["base"])]
+        words += [f"{name_of(one['adapter'])}:{_text(one['weight'])}" for one in params["inputs"]]
+        words += _options(params["options"])
+    elif kind == "extract":
+        words = [name_of(params["tuned"]), name_of(params["base"]), *_extract_options(params["options"])]
     elif kind == "verify":
         return shlex.join(["lora", "inspect", "--hash", "--scan", name_of(params["adapter"])])
     elif kind == "base-spectrum":
@@ -55,6 +63,12 @@ def command_of(kind: str, params: Mapping[str, Any], name_of: Callable[[str], st
     else:
         return None
     return shlex.join(["lora", kind, *words, "-o", f"outputs/{params['output']}"])
+
+
+def _extract_options(options: Mapping[str, Any]) -> list[str]:
+    """Without what the command does anyway."""
+    stated = {name: value for name, value in options.items() if (name, value) not in _UNSAID_OF_EXTRACT}
+    return _options(stated)
 
 
 def _base(params: Mapping[str, Any], name_of: Callable[[str], str]) -> list[str]:

@@ -21,7 +21,9 @@ from ..problems import NotFoundError, reply
 from ..rendering import event_data, job_reply, shown_path
 from ..schemas.common import Document, JobPath
 from ..schemas.jobs import (
+    BakeJobRequest,
     Events,
+    ExtractJobRequest,
     ForgottenJobs,
     Job,
     JobFamily,
@@ -34,7 +36,10 @@ from ..schemas.jobs import (
 from ..state import Server
 
 router = APIRouter(tags=["jobs"])
-_DOING = {"resize": "Resize", "merge": "Merge", "convert": "Convert", "verify": "Verify", "report": "Report on"}
+_DOING = {
+    "resize": "Resize", "merge": "Merge", "convert": "Convert", "bake": "Bake into", "extract": "Extract from",
+    "verify": "Verify", "report": "Report on",
+}  # fmt: skip
 _NEWEST = 50
 
 
@@ -42,7 +47,8 @@ _NEWEST = 50
 def submit(request: JobRequest, server: ServerDep) -> Job:
     """Queue a job that writes, or reads a whole file. 409 where the output's name is taken, 429 where too many wait."""
     params: dict[str, Any] = request.model_dump(exclude_none=True, exclude={"kind"}, by_alias=True)
-    places, _ = locate_all(server, params)
+    adapters, bases = locate_all(server, params)
+    places = [*bases, *adapters] if isinstance(request, BakeJobRequest | ExtractJobRequest) else adapters
     if not isinstance(request, VerifyJobRequest | ReportJobRequest):
         if request.output is None:
             params["output"] = free_name(server, request.kind, params["options"], places[0])

@@ -11,9 +11,13 @@ from ..asking import ServerDep, Wait, answer, ask, pending, result_of
 from ..schemas.adapters import CompareRequest, Comparison
 from ..schemas.common import AdapterId, AdapterPath, CheckpointId
 from ..schemas.jobs import (
+    BakePlan,
+    BakePlanRequest,
     BaseSpectrum,
     ConvertPlan,
     ConvertPlanRequest,
+    ExtractPlan,
+    ExtractPlanRequest,
     Job,
     MergeMethod,
     MergePlan,
@@ -101,6 +105,20 @@ async def plan_convert(request: ConvertPlanRequest, server: ServerDep, wait: Wai
     """What a conversion to another dialect would write, and what it cannot express. Nothing is written."""
     params = request.model_dump(exclude_none=True)
     return await answer(server, "plan-convert", "Plan a conversion of", params, wait)
+
+
+@router.post("/plans/bake", response_model=BakePlan, responses=_PENDING)
+async def plan_bake(request: BakePlanRequest, server: ServerDep, wait: Wait = 0) -> Response:
+    """Which tensors of a checkpoint adapters would change, and what has no place in it. Nothing is written."""
+    params = request.model_dump(exclude_none=True)
+    return await answer(server, "plan-bake", "Plan a bake of", params, wait)
+
+
+@router.post("/plans/extract", response_model=ExtractPlan, responses=_PENDING)
+async def plan_extract(request: ExtractPlanRequest, server: ServerDep, wait: Wait = 0) -> Response:
+    """What an extraction would compare, from both headers; no value is read, and nothing is written."""
+    params = request.model_dump(exclude_none=True)
+    return await answer(server, "plan-extract", "Plan an extraction", params, wait)
 
 
 @router.get("/figures/{figure}", response_class=Response, responses={**_PENDING, **_PICTURE}, tags=["figures"])

@@ -156,6 +156,72 @@ class ConvertJobRequest(Model):
     output: OutputName | None = None
 
 
+class BakeInput(Model):
+    adapter: AdapterId
+    weight: Annotated[float, Field(ge=-1e6, le=1e6)] = 1.0
+
+
+class BakeOptions(Model):
+    """docs/bake.md explains each."""
+
+    family: Annotated[str, Field(max_length=60)] | None = Field(
+        default=None, description="Where the file does not say."
+    )
+    drop: bool = Field(default=False, description="Leave out what has no weight in the checkpoint, or is no delta.")
+
+
+BakeInputs = Annotated[list[BakeInput], Field(min_length=1, max_length=32)]
+
+
+class BakePlanRequest(Model):
+    base: CheckpointId
+    inputs: BakeInputs
+    options: BakeOptions = Field(default_factory=BakeOptions)
+
+
+class BakeJobRequest(Model):
+    """Write a checkpoint with the deltas of adapters added; without ``output`` a free name is made from the base's."""
+
+    kind: Literal["bake"]
+    base: CheckpointId
+    inputs: BakeInputs
+    options: BakeOptions = Field(default_factory=BakeOptions)
+    output: OutputName | None = None
+
+
+class ExtractOptions(Model):
+    """Exactly one of rank, energy, error and size; docs/bake.md explains each."""
+
+    to: Literal["kohya", "peft", "diffusers", "comfyui"] = "kohya"
+    rank: RankNumber | None = None
+    energy: Fraction | None = None
+    error: Fraction | None = None
+    size: Annotated[int, Field(ge=1, le=10**15)] | None = Field(default=None, description="Bytes of the whole file.")
+    max_rank: RankNumber = 256
+    dtype: Literal["fp32", "fp16", "bf16"] = "fp16"
+    full_norms: bool = Field(default=False, description="Also differences of norms and biases, whole.")
+    seed: Annotated[int, Field(ge=0, lt=2**53)] = 0
+    power: Annotated[int, Field(ge=0, le=20)] = Field(default=3, description="Iterations of the range finder.")
+    component: Annotated[str, Field(max_length=60)] | None = None
+    family: Annotated[str, Field(max_length=60)] | None = Field(default=None, description="Where the names do not say.")
+
+
+class ExtractPlanRequest(Model):
+    tuned: CheckpointId
+    base: CheckpointId
+    options: ExtractOptions
+
+
+class ExtractJobRequest(Model):
+    """Write the adapter between two checkpoints; without ``output`` a free name is made from the tuned one's."""
+
+    kind: Literal["extract"]
+    tuned: CheckpointId
+    base: CheckpointId
+    options: ExtractOptions
+    output: OutputName | None = None
+
+
 class VerifyJobRequest(Model):
     """Read the whole file: its digests, and every value for NaN and infinity."""
 
@@ -171,7 +237,13 @@ class ReportJobRequest(Model):
 
 
 JobRequest = Annotated[
-    ResizeJobRequest | MergeJobRequest | ConvertJobRequest | VerifyJobRequest | ReportJobRequest,
+    ResizeJobRequest
+    | MergeJobRequest
+    | ConvertJobRequest
+    | BakeJobRequest
+    | ExtractJobRequest
+    | VerifyJobRequest
+    | ReportJobRequest,
     Field(discriminator="kind"),
 ]
 
@@ -450,5 +522,42 @@ class ConvertPlan(Reply):
     missing: list[dict[str, Any]] = Field(description="What the dialect cannot express.")
     size_before: int
     size_after: int
+    notes: list[str]
+    layers: list[dict[str, Any]]
+
+
+class BakePlan(Reply):
+    """What a bake would change. ``adapters`` are in the order of the request, each with its ``id``."""
+
+    base: str
+    command: str
+    output: str = Field(description="A name for the output, which the command has.")
+    operation: str
+    base_model: str
+    adapters: list[dict[str, Any]]
+    tensors: int
+    tensors_changed: int
+    size_before: int
+    size_after: int = Field(description="Bytes of the weights; exact but for a header that grows by the record of it.")
+    free: int = Field(description="Bytes that are free where outputs are written.")
+    skipped: list[dict[str, Any]]
+    notes: list[str]
+    layers: list[dict[str, Any]] = Field(description="Every tensor that changes.")
+
+
+class ExtractPlan(Reply):
+    """What an extraction would compare, and bounds on what it would write: no value has been read for it."""
+
+    tuned: str
+    base: str
+    command: str
+    output: str = Field(description="A name for the output, which the command has.")
+    operation: str
+    options: dict[str, Any]
+    base_model: str
+    layers_compared: int
+    size_least: int
+    size_after: int = Field(description="Bytes at most, where every weight differs.")
+    skipped: list[dict[str, Any]]
     notes: list[str]
     layers: list[dict[str, Any]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -89,6 +90,10 @@ class Work:
     def output_path(self, name: str) -> str:
         """Where to write an output of that name, which has no folders."""
         return f"{self.output_root().label}/{name}"
+
+    def free_bytes(self) -> int:
+        """Of the disk that outputs are written to."""
+        return shutil.disk_usage(self.output_root().path).free
 
     def output_root(self) -> Root:
         return next(root for root in self.roots if root.kind == "outputs")

@@ -41,6 +41,8 @@ _ALL = (
     Kind("plan-resize", "analysis", "plans", "plan_resize"),
     Kind("plan-merge", "analysis", "plans", "plan_merge"),
     Kind("plan-convert", "analysis", "plans", "plan_convert"),
+    Kind("plan-bake", "analysis", "plans", "plan_bake"),
+    Kind("plan-extract", "analysis", "plans", "plan_extract"),
     Kind("figure", "analysis", "analyses", "figure", ".figure"),
     Kind("verify", "write", "analyses", "verify"),
     # It reads every weight of the base and can take long, so it is listed, and has a write's time.
@@ -49,5 +51,7 @@ _ALL = (
     Kind("resize", "write", "writes", "resize"),
     Kind("merge", "write", "writes", "merge"),
     Kind("convert", "write", "writes", "convert"),
+    Kind("bake", "write", "writes", "bake"),
+    Kind("extract", "write", "writes", "extract"),
 )
 KINDS = {kind.name: kind for kind in _ALL}

@@ -88,3 +88,64 @@ def plan_convert(work: Work) -> dict[str, Any]:
     command = command_of("convert", {**work.params, **name}, work.path_of)
     work.leave({"adapter": work.params["adapter"], "command": command, **name, **document})
     return {"layers": document["layers_after"], "size_after": made.size_after}
+
+
+def plan_bake(work: Work) -> dict[str, Any]:
+    from ...baking.plan import WeightedAdapter
+    from ...baking.plan import plan_bake as plan
+    from ...formats import open_adapter
+    from ...formats.checkpoint import open_checkpoint
+
+    inputs, base = work.params["inputs"], work.checkpoint_path(work.params["base"])
+    with ExitStack() as stack:
+        opened = [
+            stack.enter_context(open_adapter(work.path_of(one["adapter"]), lenient_metadata=True)) for one in inputs
+        ]
+        checkpoint = stack.enter_context(open_checkpoint(base))
+        weighted = [WeightedAdapter(adapter, one["weight"]) for adapter, one in zip(opened, inputs, strict=True)]
+        made = plan(checkpoint, weighted, **work.params["options"])
+        document = made.to_dict()
+        layers = [
+            {
+                "layer": key,
+                "shape": list(checkpoint.info(key).shape),
+                "dtype": checkpoint.info(key).dtype,
+                "bytes": checkpoint.info(key).nbytes,
+                "added": [one.layer.name for one in additions],
+            }
+            for key, additions in made.additions.items()
+        ]
+    for place, one in zip(document["adapters"], inputs, strict=True):
+        place["id"] = one["adapter"]
+    size = document.pop("size")
+    name = {"output": name_of_output("bake", base, work.params["options"])}
+    command = command_of("bake", {**work.params, **name}, work.path_of)
+    work.leave(
+        {
+            **document,
+            **name,
+            "command": command,
+            "base": work.params["base"],
+            "size_before": size,
+            "size_after": size,
+            "free": work.free_bytes(),
+            "layers": layers,
+        }
+    )
+    return {"tensors_changed": document["tensors_changed"], "size_after": size}
+
+
+def plan_extract(work: Work) -> dict[str, Any]:
+    from ...extracting.api import extract
+    from ...extracting.plan import ExtractPlan
+
+    tuned, base = (work.checkpoint_path(work.params[name]) for name in ("tuned", "base"))
+    made = extract(tuned, base, None, dry_run=True, **work.params["options"])
+    assert isinstance(made, ExtractPlan)  # nothing was written
+    document = made.to_dict()
+    name = {"output": name_of_output("extract", tuned, work.params["options"])}
+    command = command_of("extract", {**work.params, **name}, work.path_of)
+    ids = {key: work.params[key] for key in ("tuned", "base")}
+    largest = document.pop("size_most")
+    work.leave({**document, **ids, **name, "command": command, "size_after": largest})
+    return {"layers": document["layers_compared"], "size_after": largest}

@@ -67,6 +67,47 @@ def convert(work: Work) -> dict[str, Any]:
     return _conclude(work, document, summary | {"missing": len(document["missing"])})
 
 
+def bake(work: Work) -> dict[str, Any]:
+    from ...baking.api import bake as write
+    from ...baking.writing import BakeReport
+
+    inputs = work.params["inputs"]
+    report = write(
+        work.checkpoint_path(work.params["base"]),
+        [work.path_of(one["adapter"]) for one in inputs],
+        [one["weight"] for one in inputs],
+        work.output_path(work.params["output"]),
+        progress=work.progress("bytes"),
+        cancel=work.cancelled,
+        **work.params["options"],
+    )
+    assert isinstance(report, BakeReport)  # no dry run
+    document = report.to_dict()
+    wanted = ("tensors", "tensors_changed", "rounding")
+    summary = {name: document[name] for name in wanted}
+    return _conclude(work, document, {**summary, "size_after": report.size, "skipped": len(document["skipped"])})
+
+
+def extract(work: Work) -> dict[str, Any]:
+    from ...extracting.api import extract as write
+    from ...extracting.extraction import ExtractReport
+
+    work.note("comparing the weights of both; bytes are counted when they are written")
+    report = write(
+        work.checkpoint_path(work.params["tuned"]),
+        work.checkpoint_path(work.params["base"]),
+        work.output_path(work.params["output"]),
+        progress=work.progress("bytes"),
+        cancel=work.cancelled,
+        **work.params["options"],
+    )
+    assert isinstance(report, ExtractReport)  # no dry run
+    document = report.to_dict()
+    wanted = ("layers_extracted", "unchanged", "relative_error")
+    summary = {name: document[name] for name in wanted}
+    return _conclude(work, document, {**summary, "size_after": report.size, "skipped": len(document["skipped"])})
+
+
 def _conclude(work: Work, report: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:
     item = work.catalogue(work.output_root(), work.params["output"])
     work.leave({**report, "adapter": item})
