@@ -102,6 +102,11 @@ def test_requests_that_make_no_sense_end_with_2(options: list[str], path: Path, 
     assert work.names == [path.name]
 
 
+def test_a_refused_rank_is_shown_as_it_was_typed(path: Path, work: Work) -> None:
+    ran = lora("resize", path, "-o", work.folder / "out.safetensors", "--rank", "0")
+    assert ran.err == "error: rank is 0; it must be a whole number of at least 1\n"
+
+
 def test_an_output_has_to_be_named(path: Path) -> None:
     assert lora("resize", path, "--rank", "4").code == 2
 

@@ -103,7 +103,7 @@ def _whole(name: str, value: Any) -> int:
     """Raises: OptionError where the value is no whole number of at least 1."""
     number = _number(name, value)
     if number != int(number) or number < 1:
-        raise OptionError(f"{name} is {value}; it must be a whole number of at least 1")
+        raise OptionError(f"{name} is {number:.12g}; it must be a whole number of at least 1")
     return int(number)
 
 
