@@ -144,7 +144,9 @@ def _file_findings(made: Assembly, keys: KeyMap, config: Mapping[str, Any] | Non
         names = ", ".join(sorted(keys.adapters))
         found.append(Finding("warning", "several-adapters", f"the file holds several adapters: {names}"))
     if made.unrecognised:
-        message = f"{len(made.unrecognised)} tensor names are not recognised, e.g. {made.unrecognised[0]}"
+        first, count = made.unrecognised[0], len(made.unrecognised)
+        names = f"{count} tensor names are not recognised, e.g." if count > 1 else "a tensor name is not recognised:"
+        message = f"{names} {first}"
         found.append(Finding("warning", "unrecognised-keys", message))
     defaults = sum(layer.scale_origin == "default" for layer in made.layers.values())
     if defaults and config is None and any(name.startswith("base_model.") for name in made.layers):

@@ -132,7 +132,8 @@ def _read_tags(draft: Draft, metadata: Mapping[str, Any], entries: Iterable[Mapp
         if isinstance(group, Mapping):
             ignored += _add_counts(totals, group)
     if ignored:
-        draft.warn("header-value", f"ss_tag_frequency: {ignored} entries hold no count and are left out")
+        held = f"{ignored} entries hold no count and are" if ignored > 1 else "an entry holds no count and is"
+        draft.warn("header-value", f"ss_tag_frequency: {held} left out")
     ordered = dict(sorted(totals.items(), key=lambda item: -item[1]))  # stable: equal counts keep the file's order
     draft.state(tag_frequencies=ordered or None, top_tags=tuple(ordered)[:TOP_TAGS] or None)
 
