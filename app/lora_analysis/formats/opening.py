@@ -19,6 +19,7 @@ from .algorithm import algorithm_of
 from .container import open_source
 from .dialects import KeyView, dialect_of
 from .families import infer_base_model
+from .families.extent import blocks_outside
 from .folder import CONFIG_NAME, open_folder, read_config
 from .keys import CONTROLNET_MARKER, KeyMap, map_keys
 from .layers import Assembly, assemble
@@ -83,6 +84,9 @@ def adapt(source: TensorSource, config: dict[str, Any] | None) -> Adapter:
     made = assemble(keys, source, stated, is_peft=dialect == "peft", is_full=is_full)
     base_model = infer_base_model(made.shapes, source.metadata, config, [*keys.rest, *_extra_keys(made)])
     findings += [*made.findings, *_file_findings(made, keys, config)]
+    outside = blocks_outside(made.shapes, base_model)
+    if outside is not None:
+        findings.append(outside)
     return Adapter(
         source=source,
         dialect=dialect,
