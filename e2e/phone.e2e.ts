@@ -22,6 +22,8 @@ describe.skipIf(reason)("the web UI on a phone", () => {
     ids = {
       a: await idOf(session.page, "sdxl-character-kohya"),
       b: await idOf(session.page, "sdxl-style-loha"),
+      c: await idOf(session.page, "sdxl-portrait-dora"),
+      base: await idOf(session.page, "sdxl-base"),
       many: await idOf(session.page, "many-layers"),
     };
   });
@@ -42,6 +44,9 @@ describe.skipIf(reason)("the web UI on a phone", () => {
     ["resize", ({ a }) => `/resize?id=${a}&value=3`, "layers change"],
     ["merge", ({ a, b }) => `/merge?ids=${a}&ids=${b}`, "Agreement by block"],
     ["convert", ({ a }) => `/convert?id=${a}&to=peft`, "Leave out what cannot be written"],
+    ["bake", ({ c, base }) => `/bake?ids=${c}&base=${base}`, "have their weight there"],
+    ["extract", ({ base }) => `/extract?tuned=${base}&base=${base}`, "weights that both checkpoints hold"],
+    ["beside the base", ({ c }) => `/spectrum?id=${c}&tab=base`, "Every weight of it is read"],
     ["compare", ({ a, b }) => `/compare?ids=${a}&ids=${b}`, "Subspace overlap"],
     ["jobs", () => "/jobs", "Analyses too"],
   ];

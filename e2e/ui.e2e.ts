@@ -356,6 +356,32 @@ describe.skipIf(reason)("the web UI on a real server", () => {
     expect(statSync(join(server.folder, "out", "for-comfyui.safetensors")).size).toBeGreaterThan(100_000);
   });
 
+  it("an adapter is baked into a checkpoint, and extracted again from both", async () => {
+    const [base, adapter] = [await idOf(session.page, "sdxl-base"), await idOf(session.page, "sdxl-portrait-dora")];
+    let page = await go(`/bake?ids=${adapter}`);
+    await page.getByRole("combobox", { name: "Checkpoint", exact: true }).click();
+    await page.getByRole("option", { name: /^sdxl-base/ }).click();
+    await page.getByTestId("bake-tensors").waitFor({ timeout: 50_000 });
+    await page.getByText(/lora bake \S*sdxl-base\.safetensors \S*sdxl-portrait-dora\.safetensors:1 -o/).waitFor();
+    await page.getByLabel("Output name").fill("with-portrait.safetensors");
+    await page.getByRole("button", { name: /^Write \d/ }).click();
+    await page.getByTestId("measured-rounding").waitFor({ timeout: 55_000 });
+    await expectAccessible(page);
+    const made = statSync(join(server.folder, "out", "with-portrait.safetensors")).size;
+    expect(Math.abs(made - statSync(join(server.library, "sdxl-base.safetensors")).size)).toBeLessThan(10_000);
+
+    const tuned = await idOf(session.page, "with-portrait");
+    page = await go(`/extract?tuned=${tuned}&base=${base}&value=8`);
+    await page.getByTestId("extract-layers").waitFor({ timeout: 50_000 });
+    await page.getByText(/lora extract \S*with-portrait\.safetensors \S*sdxl-base\.safetensors --rank 8 -o/).waitFor();
+    await page.getByRole("button", { name: /^Write at most \d/ }).click();
+    await page.getByTestId("measured-error").waitFor({ timeout: 55_000 });
+    await expectAccessible(page);
+    const left = Number.parseFloat(((await page.getByTestId("measured-error").textContent()) ?? "").replace("%", ""));
+    expect(left).toBeGreaterThan(0);
+    expect(left).toBeLessThan(100);
+  });
+
   it("a report is made on the screen that asked for it, and downloaded", async () => {
     const page = await go(`/inspect?id=${await idOf(session.page, "sdxl-character-kohya")}`);
     await page.getByRole("button", { name: "Report", exact: true }).click();
@@ -549,6 +575,8 @@ describe.skipIf(reason)("the web UI on a real server", () => {
       ["resize", ({ a }) => `/resize?id=${a}&value=3`, "layers change"],
       ["merge", ({ a, b }) => `/merge?ids=${a}&ids=${b}&weights=0.8&weights=0.5`, "Agreement by block"],
       ["convert", ({ a }) => `/convert?id=${a}&to=peft`, "Leave out what cannot be written"],
+      ["bake", ({ c, base }) => `/bake?ids=${c}&base=${base}`, "Write 37"],
+      ["extract", ({ base }) => `/extract?tuned=${base}&base=${base}&rule=error`, "Rank at most"],
       ["compare", ({ a, b, c }) => `/compare?ids=${a}&ids=${b}&ids=${c}`, "Subspace overlap"],
       ["jobs", () => "/jobs", "Kind"],
       ["nothing chosen", () => "/resize", "Which adapter gets smaller?"],

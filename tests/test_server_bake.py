@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 import lora_analysis as la
 from lora_analysis.server.catalog.store import item_id
 from lora_analysis.server.roots import Root
+from lora_analysis.server.schemas import jobs as schemas
 from serving import finished, id_of, running, scanned, settings_for
 from test_bake import PREFIX, SDXL
 from test_convert import H, pair, write
@@ -76,6 +77,7 @@ def test_a_bake_is_the_command_s_to_the_byte_and_a_checkpoint(
 ) -> None:
     asked = bake_of(client)
     plan = ok(client.post("/api/v1/plans/bake?wait=30", json=asked))
+    schemas.BakePlan.model_validate(plan, extra="forbid")
     assert [one["layer"] for one in plan["layers"]] == [f"{PREFIX}input_blocks.4.1.proj_in.weight"]
     assert (plan["tensors_changed"], plan["adapters"][0]["id"]) == (1, asked["inputs"][0]["adapter"])
     assert plan["free"] > 0
@@ -133,6 +135,7 @@ def test_an_extraction_is_the_command_s_to_the_byte(
 ) -> None:
     asked = extract_of(client, **options)
     plan = ok(client.post("/api/v1/plans/extract?wait=30", json=asked))
+    schemas.ExtractPlan.model_validate(plan, extra="forbid")
     job = done(client, "extract", asked)
     data = written(client, job)
     assert plan["output"] == "tuned_extracted.safetensors"

@@ -21,6 +21,7 @@ from lora_analysis.server.catalog import store
 from lora_analysis.server.catalog.store import Catalog, item_id
 from lora_analysis.server.database import Database
 from lora_analysis.server.roots import Root
+from lora_analysis.server.schemas.jobs import BaseSpectrum
 from serving import BEARER, finished, id_of, running, scanned, settings_for
 from test_merge_dora import BASE, dora
 
@@ -149,6 +150,7 @@ def test_figures_beside_the_base_are_the_library_s(client: TestClient, library: 
     url = f"/api/v1/adapters/{id_of(client, 'plain')}/base-spectrum"
     found = ok(client.get(url, params={"base": id_of(client, "base"), "wait": 30}))
     expected = la.spectrum(library / "plain.safetensors", base=library / "base.safetensors")
+    BaseSpectrum.model_validate(found, extra="forbid")
     figures = [layer.base.to_dict() for layer in expected.layers if layer.base is not None]
     assert len(found["layers"]) == len(figures) == 2
     for one, wanted in zip(found["layers"], figures, strict=True):

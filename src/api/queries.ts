@@ -211,6 +211,41 @@ export const convertPlan = (adapter: string, options: Schemas["ConvertOptions"])
     ...FOREVER,
   });
 
+/** With everything left out that has no place in the checkpoint: the plan then lists it. */
+export const bakePlan = (base: string, inputs: Schemas["BakeInput"][]) =>
+  queryOptions({
+    queryKey: ["plan-bake", base, inputs],
+    queryFn: ({ signal }) =>
+      answered(
+        (wait) =>
+          api.POST("/api/v1/plans/bake", {
+            params: { query: { wait } },
+            body: { base, inputs, options: { drop: true } },
+            signal,
+          }),
+        signal,
+      ) as Promise<Schemas["BakePlan"]>,
+    enabled: inputs.length > 0,
+    placeholderData: keepPreviousData,
+    retry: false,
+    ...FOREVER,
+  });
+
+export const extractPlan = (tuned: string, base: string, options: Schemas["ExtractOptions"]) =>
+  queryOptions({
+    queryKey: ["plan-extract", tuned, base, options],
+    queryFn: ({ signal }) =>
+      answered(
+        (wait) =>
+          api.POST("/api/v1/plans/extract", { params: { query: { wait } }, body: { tuned, base, options }, signal }),
+        signal,
+      ) as Promise<Schemas["ExtractPlan"]>,
+    enabled: Boolean(tuned && base),
+    placeholderData: keepPreviousData,
+    retry: false,
+    ...FOREVER,
+  });
+
 export const comparison = (adapters: string[], enabled: boolean) =>
   queryOptions({
     queryKey: ["comparison", adapters],

@@ -14,9 +14,11 @@ import { useDisclosure, useHotkeys } from "@mantine/hooks";
 import {
   IconArrowsDiff,
   IconArrowsMinimize,
+  IconArrowsSplit,
   IconBooks,
   IconChartHistogram,
   IconFileSearch,
+  IconFlame,
   IconGitMerge,
   IconKeyboard,
   IconListDetails,
@@ -49,6 +51,8 @@ export const SCREENS = [
   { to: "/resize", name: "Resize", key: "r", icon: IconArrowsMinimize },
   { to: "/merge", name: "Merge", key: "m", icon: IconGitMerge },
   { to: "/convert", name: "Convert", key: "v", icon: IconTransform },
+  { to: "/bake", name: "Bake", key: "b", icon: IconFlame },
+  { to: "/extract", name: "Extract", key: "x", icon: IconArrowsSplit },
   { to: "/compare", name: "Compare", key: "c", icon: IconArrowsDiff },
   { to: "/jobs", name: "Jobs", key: "j", icon: IconListDetails },
 ] as const;

@@ -125,6 +125,36 @@ const merge = createRoute({
   component: lazyRouteComponent(() => import("../components/LoraAnalysis/Merge")),
 });
 
+const bake = createRoute({
+  getParentRoute: () => root,
+  path: "/bake",
+  validateSearch: state((s) => ({
+    base: read.id(s, "base"),
+    ids: read.ids(s, "ids"),
+    weights: read.list({ weights: s.weights }, "weights") && [s.weights].flat().map(String),
+    job: read.id(s, "job"),
+  })),
+  component: lazyRouteComponent(() => import("../components/LoraAnalysis/Bake")),
+});
+
+export const EXTRACT_RULES = ["rank", "energy", "error", "size"] as const;
+
+const extract = createRoute({
+  getParentRoute: () => root,
+  path: "/extract",
+  validateSearch: state((s) => ({
+    tuned: read.id(s, "tuned"),
+    base: read.id(s, "base"),
+    rule: read.oneOf(s, "rule", EXTRACT_RULES),
+    value: read.decimal(s, "value", 0),
+    to: read.oneOf(s, "to", CONVERT_TARGETS),
+    dtype: read.text(s, "dtype"),
+    norms: read.flag(s, "norms"),
+    job: read.id(s, "job"),
+  })),
+  component: lazyRouteComponent(() => import("../components/LoraAnalysis/Extract")),
+});
+
 const compare = createRoute({
   getParentRoute: () => root,
   path: "/compare",
@@ -148,7 +178,19 @@ const jobs = createRoute({
 });
 
 export const router = createRouter({
-  routeTree: root.addChildren([index, library, inspect, spectrum, resize, merge, convert, compare, jobs]),
+  routeTree: root.addChildren([
+    index,
+    library,
+    inspect,
+    spectrum,
+    resize,
+    merge,
+    convert,
+    bake,
+    extract,
+    compare,
+    jobs,
+  ]),
   parseSearch: (text) => read.parseSearch(text),
   stringifySearch: (search) => read.stringifySearch(search),
   defaultPreload: "intent",

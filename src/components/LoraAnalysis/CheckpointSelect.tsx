@@ -1,4 +1,4 @@
-import { Select } from "@mantine/core";
+import { Select, Text } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import type { AdapterRow } from "../../api/client";
 import { checkpoints } from "../../api/queries";
@@ -23,7 +23,8 @@ export function CheckpointSelect({ label, description, value, onChange, required
       label={label}
       description={description}
       placeholder={found.isSuccess && rows.length === 0 ? "no checkpoint in the served folders" : "Choose a checkpoint"}
-      data={rows.map((row) => ({ value: row.id, label: labelOf(row) }))}
+      data={rows.map((row) => ({ value: row.id, label: placeOf(row) }))}
+      renderOption={({ option }) => <Choice row={rows.find(({ id }) => id === option.value)} />}
       value={value ?? null}
       onChange={(next) => onChange(next ?? undefined)}
       error={isUnknown ? "This checkpoint is not in the served folders any more" : undefined}
@@ -37,7 +38,20 @@ export function CheckpointSelect({ label, description, value, onChange, required
 }
 
 /** Many are called `diffusion_pytorch_model.safetensors`: the folder tells them apart. */
-function labelOf(row: AdapterRow): string {
-  const place = row.folder ? `${row.folder}/${row.name}` : row.name;
-  return [printable(place), row.base_model_label, row.dtype, bytes(row.size_bytes)].filter(Boolean).join(" · ");
+function placeOf(row: AdapterRow): string {
+  return printable(row.folder ? `${row.folder}/${row.name}` : row.name);
+}
+
+function Choice({ row }: { row: AdapterRow | undefined }) {
+  if (!row) return null;
+  return (
+    <div>
+      <Text size="sm" className="breakable">
+        {placeOf(row)}
+      </Text>
+      <Text size="xs" c="dimmed">
+        {[row.base_model_label, row.dtype, bytes(row.size_bytes)].filter(Boolean).join(" · ")}
+      </Text>
+    </div>
+  );
 }

@@ -9,16 +9,10 @@ import { CONVERT_TARGETS } from "../../app/router";
 import { Empty, ErrorState } from "../ui/states";
 import { AdapterPicker } from "./AdapterPicker";
 import { ConvertPlanView } from "./ConvertPlanView";
+import { TARGETS } from "./dialects";
 import { DTYPES } from "./resizeOptions";
 import { Screen } from "./Screen";
 import { WriteForm } from "./WriteForm";
-
-const TARGETS: Record<(typeof CONVERT_TARGETS)[number], string> = {
-  kohya: "kohya: sd-scripts, A1111, Forge",
-  peft: "PEFT: a folder with its configuration",
-  diffusers: "diffusers",
-  comfyui: "ComfyUI",
-};
 
 /** The same deltas under the names that another program reads: what cannot be said is on the screen before it is lost. */
 export default function Convert() {

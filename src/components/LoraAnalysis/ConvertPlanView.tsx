@@ -3,7 +3,7 @@ import type { Schemas } from "../../api/client";
 import { bytes, count, printable } from "../../lib/format";
 import type { LocalColumn } from "../ui/LocalTable";
 import { ErrorState, Waiting } from "../ui/states";
-import { bytesColumn, layerColumn, PlanFigure, PlanNote, rankColumn } from "./PlanFigure";
+import { bytesColumn, LeftOut, layerColumn, PlanFigure, rankColumn } from "./PlanFigure";
 import { Stat } from "./ResizeFigures";
 
 interface Row {
@@ -14,11 +14,6 @@ interface Row {
   rank: number | null;
   alpha: number | null;
   bytes: number;
-}
-
-interface Missing {
-  name: string;
-  reason: string;
 }
 
 const COLUMNS: LocalColumn<Row>[] = [
@@ -49,7 +44,7 @@ export function ConvertPlanView({ plan, error, isCurrent, isFetching }: ConvertP
   if (error) return <ErrorState error={error} title="This cannot be converted" />;
   if (!plan) return isFetching ? <Waiting what="Making the plan" /> : null;
   const rows = plan.layers as unknown as Row[];
-  const missing = plan.missing as unknown as Missing[];
+  const { missing } = plan;
   return (
     <PlanFigure
       subject={plan.output}
@@ -77,16 +72,7 @@ export function ConvertPlanView({ plan, error, isCurrent, isFetching }: ConvertP
           {missing.length ? "see below" : "everything can be written"}
         </Stat>
       </SimpleGrid>
-      {missing.length > 0 && (
-        <PlanNote title={`${count(missing.length)} parts cannot be written so`}>
-          {missing.slice(0, 5).map((one, at) => (
-            <span key={at} style={{ display: "block" }}>
-              {printable(`${one.name}: ${one.reason}`)}
-            </span>
-          ))}
-          {missing.length > 5 && `and ${count(missing.length - 5)} more`}
-        </PlanNote>
-      )}
+      <LeftOut parts={missing} what="cannot be written so" />
     </PlanFigure>
   );
 }

@@ -65,6 +65,9 @@ function Verification({ job }: { job: Job }) {
     size_after?: number;
     layers_changed?: number;
     layers_total?: number;
+    rounding?: number;
+    tensors?: number;
+    tensors_changed?: number;
   };
   return (
     <Stack gap="sm" data-testid="verification">
@@ -72,13 +75,24 @@ function Verification({ job }: { job: Job }) {
         <Stat name="Written" value={bytes(summary.size_after)} testid="written-size">
           {summary.size_after !== undefined && `${count(summary.size_after)} bytes`}
         </Stat>
-        <Stat
-          name="Error, measured"
-          value={typeof summary.relative_error === "number" ? percent(summary.relative_error, 3) : "–"}
-          testid="measured-error"
-        >
-          of the delta, on the values that are stored
-        </Stat>
+        {summary.rounding === undefined ? (
+          <Stat
+            name="Error, measured"
+            value={typeof summary.relative_error === "number" ? percent(summary.relative_error, 3) : "–"}
+            testid="measured-error"
+          >
+            of the delta, on the values that are stored
+          </Stat>
+        ) : (
+          <Stat name="Rounding, measured" value={percent(summary.rounding, 3)} testid="measured-rounding">
+            of what was added, by the types of the checkpoint
+          </Stat>
+        )}
+        {summary.tensors_changed !== undefined && (
+          <Stat name="Tensors changed" value={`${count(summary.tensors_changed)} of ${count(summary.tensors)}`}>
+            the rest is copied byte for byte
+          </Stat>
+        )}
         {summary.layers_changed !== undefined && (
           <Stat name="Layers changed" value={`${count(summary.layers_changed)} of ${count(summary.layers_total)}`}>
             the rest is copied byte for byte

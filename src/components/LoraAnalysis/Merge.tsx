@@ -19,26 +19,14 @@ import { PasteTags } from "./PasteTags";
 import { DTYPES } from "./resizeOptions";
 import { Screen } from "./Screen";
 import { SimilarityMatrix } from "./SimilarityMatrix";
+import { useWeighted } from "./useWeighted";
 import { WriteForm } from "./WriteForm";
 
 /** Adds adapters: the delta of the result is the weighted sum of the deltas, or what the chosen method makes of them. */
 export default function Merge() {
-  const { ids = [], weights = [] } = useSearch({ from: "/merge" });
-  const navigate = useNavigate({ from: "/merge" });
   const pinned = useTray();
-  const inputs = ids.map((adapter, at) => ({ adapter, weight: weightOf(weights[at]) }));
-  const set = (next: Schemas["MergeInput"][]) =>
-    void navigate({
-      search: (before) => ({
-        ...before,
-        ids: next.length ? next.map((one) => one.adapter) : undefined,
-        weights: next.length ? next.map((one) => String(one.weight)) : undefined,
-      }),
-      replace: true,
-    });
-  const add = (adapter: string, weight = 1) => {
-    if (!ids.includes(adapter)) set([...inputs, { adapter, weight }]);
-  };
+  const { inputs, set, add } = useWeighted();
+  const ids = inputs.map((one) => one.adapter);
   return (
     <Screen
       title="Merge"
@@ -85,11 +73,6 @@ const NORMALIZE = [
 function normalizing(choice: Normalize, method: string | undefined): { normalize?: boolean } {
   if (choice !== "auto") return { normalize: choice === "yes" };
   return method === undefined || ["weighted_sum", "concat", "svd"].includes(method) ? { normalize: false } : {};
-}
-
-function weightOf(text: string | undefined): number {
-  const value = Number(text ?? 1);
-  return Number.isFinite(value) && Math.abs(value) <= 1e6 ? value : 1;
 }
 
 function Merging({

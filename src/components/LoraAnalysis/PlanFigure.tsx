@@ -1,14 +1,13 @@
 import { Alert, Badge, Stack, Text } from "@mantine/core";
 import type { ReactNode } from "react";
 import type { Table } from "../../lib/export";
-import { bytes, percent, printable } from "../../lib/format";
+import { bytes, count, percent, printable } from "../../lib/format";
 import { Figure } from "../ui/Figure";
 import { type LocalColumn, LocalTable, type LocalTableProps } from "../ui/LocalTable";
 
 /** What a line of any plan says. */
 interface PlanRow {
   layer: string;
-  bytes: number;
 }
 
 interface PlanFigureProps<Row extends PlanRow> {
@@ -70,6 +69,21 @@ export function PlanNote({ title, children }: { title?: string; children: ReactN
   );
 }
 
+/** Parts that are not in the result, each with the reason; the first few of many. */
+export function LeftOut({ parts, what }: { parts: Record<string, unknown>[]; what: string }) {
+  if (parts.length === 0) return null;
+  return (
+    <PlanNote title={`${count(parts.length)} parts ${what}`}>
+      {parts.slice(0, 5).map((one, at) => (
+        <span key={at} style={{ display: "block" }}>
+          {printable(`${one.name}: ${one.reason}`)}
+        </span>
+      ))}
+      {parts.length > 5 && `and ${count(parts.length - 5)} more`}
+    </PlanNote>
+  );
+}
+
 export const layerColumn = <Row extends PlanRow>(why?: (row: Row) => string | null | undefined): LocalColumn<Row> => ({
   id: "layer",
   title: "Layer",
@@ -105,7 +119,7 @@ export const errorColumn: LocalColumn<{ relative_error: number | null }> = {
   cell: (row) => percent(row.relative_error, 2),
 };
 
-export const bytesColumn: LocalColumn<PlanRow> = {
+export const bytesColumn: LocalColumn<{ bytes: number }> = {
   id: "bytes",
   title: "Bytes",
   width: 90,

@@ -1,9 +1,15 @@
 import { Button } from "@mantine/core";
 import { useNavigate } from "@tanstack/react-router";
 import { downloadOf, type Job } from "../../api/client";
+import { isOneFile } from "../../lib/output";
 
 /** Jobs whose result is another form of the adapter they read first. */
 const COMPARABLE = ["resize", "merge", "convert"];
+
+/** A checkpoint in several files has no header of its own. */
+function isInspectable(job: Job): boolean {
+  return job.kind !== "bake" || isOneFile(job);
+}
 
 /** What can be done with what a job made: open it, download it, lay it beside what it was made of. */
 export function ResultButtons({
@@ -21,7 +27,7 @@ export function ResultButtons({
   const download = downloadOf(job);
   return (
     <>
-      {made && (
+      {made && isInspectable(job) && (
         <Button size={size} variant="default" onClick={() => void navigate({ to: "/inspect", search: { id: made } })}>
           Open
         </Button>

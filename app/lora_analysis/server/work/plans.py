@@ -147,5 +147,5 @@ def plan_extract(work: Work) -> dict[str, Any]:
     command = command_of("extract", {**work.params, **name}, work.path_of)
     ids = {key: work.params[key] for key in ("tuned", "base")}
     largest = document.pop("size_most")
-    work.leave({**document, **ids, **name, "command": command, "size_after": largest})
+    work.leave({**document, **ids, **name, "command": command, "size_after": largest, "notes": []})
     return {"layers": document["layers_compared"], "size_after": largest}
