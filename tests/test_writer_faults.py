@@ -79,6 +79,34 @@ def test_a_failing_call_leaves_the_old_file_and_no_other(write, operation, repla
     assert bool(failed) == expected_calls.get(operation, True), failed
 
 
+@pytest.mark.parametrize("moment", ["after a tensor", "between tensors", "never"])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_what_calculates_the_tensors_has_ended_when_the_write_has(writer, moment, tmp_path):
+    """Also while the error is kept: the garbage collector would end it at a moment of its own, in any thread."""
+    made = []
+
+    def chunks():
+        for data in generation(2):
+            made.append(data)
+            yield data
+
+    def progress(done, total):
+        if moment == "after a tensor":
+            raise OutputError("no space")
+
+    def cancel():
+        return moment == "between tensors" and len(made) == 1
+
+    making, kept = chunks(), None
+    try:
+        writer(tmp_path / "adapter.bin", PLAN, making, METADATA, progress=progress, cancel=cancel)
+    except (OutputError, CancelledError) as error:
+        kept = error  # its traceback knows the frames, and these what they work with
+    assert (kept is None) == (moment == "never")
+    assert made
+    assert making.gi_frame is None, "closed"
+
+
 @pytest.mark.parametrize("operation", COUNTED)
 def test_an_interrupt_in_any_call_leaves_a_whole_file(write, operation, tmp_path):
     new, target = expected_bytes(write, tmp_path), tmp_path / "adapter.bin"

@@ -12,7 +12,7 @@ import pytest
 
 TESTS = Path(__file__).parent
 SOAK = bool(os.environ.get("LORA_SOAK"))  # `make soak`: every writer is killed as often as the promise says
-SECONDS = 600 if SOAK else 120
+SECONDS = 600  # ends a harness that hangs: how many seconds a hundred kills take is the machine's affair
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL"),

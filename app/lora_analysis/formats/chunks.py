@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import CancelledError, ShapeError
@@ -13,6 +14,21 @@ if TYPE_CHECKING:
 
 Progress: TypeAlias = Callable[[int, int], None]  # (bytes of data done, bytes of data in all)
 Cancel: TypeAlias = Callable[[], bool]  # true: stop
+
+
+@contextmanager
+def closing_chunks(chunks: Iterable[Buffer]) -> Iterator[None]:
+    """Whatever calculates the chunks has ended when the block has, however that ends.
+
+    After an error the exception's traceback keeps a generator alive, until the garbage collector closes it: at any
+    moment, in any thread. One that has threads then waits for these, which for a thread that is just being started
+    or ended, and holds the lock of all threads, is for ever.
+    """
+    try:
+        yield
+    finally:
+        if isinstance(chunks, Generator):
+            chunks.close()
 
 
 def checked_chunks(

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .atomic import atomic_file
-from .chunks import Cancel, Progress, checked_chunks
+from .chunks import Cancel, Progress, checked_chunks, closing_chunks
 from .digests import DataDigest
 from .layout import TensorPlan, check_names, data_size
 from .state_dict_pickle import state_dict_pickle
@@ -48,7 +48,8 @@ def write_torch(
     check_names(tensors)
     index = state_dict_pickle(tensors)
     digest = DataDigest(tensors, {}) if with_hashes else None
-    with atomic_file(target, overwrite=overwrite, size_hint=len(index) + data_size(tensors)) as file:
+    size = len(index) + data_size(tensors)  # at least
+    with closing_chunks(chunks), atomic_file(target, overwrite=overwrite, size_hint=size) as file:
         archive = StoredZip(file)
         archive.add(f"{_ROOT}/data.pkl", index)
         archive.add(f"{_ROOT}/byteorder", b"little")

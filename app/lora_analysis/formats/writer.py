@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
 from .atomic import AtomicFile, atomic_file
-from .chunks import Cancel, Progress, checked_chunks
+from .chunks import Cancel, Progress, checked_chunks, closing_chunks
 from .digests import DataDigest, requested_hashes
 from .layout import TensorPlan as TensorPlan
 from .layout import data_size, header_bytes
@@ -72,7 +72,7 @@ def write_safetensors(
     size = len(header) + data_size(tensors)
     requested = requested_hashes(metadata)
     digest = DataDigest(tensors, metadata) if with_hashes or requested or late_metadata is not None else None
-    with atomic_file(target, overwrite=overwrite, size_hint=size) as file:
+    with closing_chunks(chunks), atomic_file(target, overwrite=overwrite, size_hint=size) as file:
         file.write(header)
         for data in checked_chunks(tensors, chunks, progress, cancel):
             file.write(data)
