@@ -123,14 +123,15 @@ def test_the_module_table_finds_weights_of_an_original_checkpoint(axis: str, tmp
 
 def test_parts_of_a_fused_weight_are_its_own_rows(tmp_path: Path) -> None:
     block, key = "transformer.transformer_blocks.0.attn", "double_blocks.0.img_attn.qkv.weight"
-    fused = {key: normal(60, 24, 8), "double_blocks.0.img_attn.proj.weight": normal(61, 8, 8)}
+    width = 3072  # FLUX.1's: another one is another model's
+    fused = {key: normal(60, 24, width), "double_blocks.0.img_attn.proj.weight": normal(61, 8, width)}
     bases = {f"{block}.to_{part}": fused[key][8 * n : 8 * n + 8] for n, part in enumerate("qkv")}
     bases |= {f"{block}.to_out.0": fused["double_blocks.0.img_attn.proj.weight"]}
     arrays = {}
     for number, name in enumerate(bases):
-        arrays |= in_diffusers_names(10 * number, name, (8, 8), "out")
+        arrays |= in_diffusers_names(10 * number, name, (8, width), "out")
     plain = "transformer.single_transformer_blocks.0.attn.to_q"
-    arrays |= {f"{plain}.lora_A.weight": normal(3, 2, 8), f"{plain}.lora_B.weight": normal(4, 8, 2)}
+    arrays |= {f"{plain}.lora_A.weight": normal(3, 2, width), f"{plain}.lora_B.weight": normal(4, 8, 2)}
     check_differences(tmp_path, "flux1", arrays, fused, bases, "out")
 
 
