@@ -268,3 +268,18 @@ def test_a_dry_run_of_the_command_writes_nothing_and_refuses_like_the_run(tmp_pa
     assert sorted(tmp_path.iterdir()) == before
     assert lora(*arguments, "-o", base).code == 1
     assert lora(*arguments[:-1], "--dry-run", "--component", "no such").code != 0
+
+
+def test_weights_are_counted_before_bytes(tmp_path: Path) -> None:
+    tuned, base, _ = checkpoints(tmp_path)
+    told: list[tuple[str, int, int]] = []
+    la.extract(
+        tuned, base, tmp_path / "out.safetensors", rank=2, family="sdxl",
+        compared=lambda done, total: told.append(("weights", done, total)),
+        progress=lambda done, total: told.append(("bytes", done, total)),
+    )  # fmt: skip
+    weights = [one for one in told if one[0] == "weights"]
+    assert weights == told[: len(weights)] == [("weights", done, len(weights)) for done in range(1, len(weights) + 1)]
+    unit, done, total = told[-1]
+    assert (unit, done) == ("bytes", total)
+    assert weights

@@ -1933,7 +1933,7 @@ export interface components {
             total: number | null;
             /**
              * Unit
-             * @description What is counted: bytes, layers or adapters.
+             * @description What is counted: bytes, layers, weights or adapters.
              */
             unit: string | null;
             /** Fraction */

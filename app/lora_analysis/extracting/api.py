@@ -27,6 +27,7 @@ def extract(
     overwrite: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
+    compared: Progress | None = None,
     cancel: Cancel | None = None,
     **asked: Any,
 ) -> ExtractPlan | ExtractReport:
@@ -34,7 +35,8 @@ def extract(
 
     ``asked``: one of ``rank``, ``energy``, ``error``, ``size``; further ``max_rank``, ``dtype``, ``seed``, ``power``,
     ``full_norms``, ``component``, ``family``; see :class:`.options.ExtractOptions`. ``to`` is the output's dialect.
-    Returns the plan for ``dry_run``: both headers are read, and no value.
+    Returns the plan for ``dry_run``: both headers are read, and no value. ``compared(weights_done, weights_in_all)`` is
+    called before anything is written, ``progress`` with bytes from then on.
 
     Raises: OptionError, FileAccessError, HeaderError, NonFiniteError naming the layer, OutputError, CancelledError.
     """
@@ -48,4 +50,7 @@ def extract(
         place = None if output is None else check_extract_output(plan, output, overwrite=overwrite)
         if dry_run or place is None:
             return plan
-        return write_extraction(plan, place, overwrite=overwrite, workers=workers, progress=progress, cancel=cancel)
+        return write_extraction(
+            plan, place,
+            overwrite=overwrite, workers=workers, progress=progress, compared=compared, cancel=cancel,
+        )  # fmt: skip

@@ -19,7 +19,7 @@ from ..formats.encoding import buffer_of, encode
 from ..formats.layout import predicted_size
 from ..formats.target import check_target
 from ..linalg.floats import Float64Array, widen
-from ..linalg.streams import map_layers
+from ..linalg.streams import map_layers, out_of
 from .options import ExtractOptions
 from .plan import Contents, ExtractPlan, contents
 from .ranks import Spectrum, ranks_of
@@ -102,16 +102,18 @@ def write_extraction(
     overwrite: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
+    compared: Progress | None = None,
     cancel: Cancel | None = None,
 ) -> ExtractReport:
-    """Write the adapter, whole or not at all. Differences are read twice where ranks depend on them.
+    """Write the adapter, whole or not at all. Differences are read twice; ``compared`` counts weights the first time.
 
     Raises: OptionError where nothing differs or a size is too small; NonFiniteError, OutputError, CancelledError.
     """
     run, found, options = _Run(plan.tuned, plan.base, plan.options), plan.found, plan.options
     tuned, base = plan.tuned, plan.base
     units = {unit.name: unit for unit in found.units}
-    spectra = dict(map_layers(run.spectrum, units.values(), workers=workers, cancel=cancel))
+    looked = out_of(len(units), compared)
+    spectra = dict(map_layers(run.spectrum, units.values(), workers=workers, progress=looked, cancel=cancel))
     changed = {name: unit for name, unit in units.items() if spectra[name].norm}
     if not changed:
         raise OptionError(f"{tuned.path} and {base.path} are equal in every weight; there is nothing to extract")

@@ -251,7 +251,7 @@ JobRequest = Annotated[
 class Progress(Reply):
     done: int
     total: int | None
-    unit: str | None = Field(description="What is counted: bytes, layers or adapters.")
+    unit: str | None = Field(description="What is counted: bytes, layers, weights or adapters.")
     fraction: float | None
 
 

@@ -92,11 +92,11 @@ def extract(work: Work) -> dict[str, Any]:
     from ...extracting.api import extract as write
     from ...extracting.extraction import ExtractReport
 
-    work.note("comparing the weights of both; bytes are counted when they are written")
     report = write(
         work.checkpoint_path(work.params["tuned"]),
         work.checkpoint_path(work.params["base"]),
         work.output_path(work.params["output"]),
+        compared=work.progress("weights"),
         progress=work.progress("bytes"),
         cancel=work.cancelled,
         **work.params["options"],
