@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from lora_analysis.cli import wording
 from lora_analysis.cli.rows import shared_folder
+from lora_analysis.errors import MESSAGE_LIMIT, OptionError
 
 
 @pytest.mark.parametrize(
@@ -84,3 +85,13 @@ def test_what_is_beyond_the_limit_is_counted() -> None:
 )
 def test_the_shared_folder(paths: list[str], folder: str) -> None:
     assert shared_folder(paths) == folder
+
+
+def test_a_message_that_is_too_long_keeps_its_beginning_and_its_end() -> None:
+    path = "/" + "folder/" * 100
+    message = OptionError(f"{path}a.safetensors: none of its layers; the checkpoint has no such weight").message
+    assert len(message) == MESSAGE_LIMIT
+    assert message.startswith("/folder/")
+    assert message.endswith("a.safetensors: none of its layers; the checkpoint has no such weight")
+    assert len(OptionError("\x1b[2J" * 10_000_000).message) == MESSAGE_LIMIT
+    assert OptionError("short").message == "short"

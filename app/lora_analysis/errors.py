@@ -18,13 +18,14 @@
       MissingExtraError (ImportError)  an optional part is not installed
       CancelledError                 the caller asked to stop
 
-A message is one line of at most 300 printable characters, whatever the file put into it.
+A message is one line of at most 300 printable characters, whatever the file put into it; a longer one is cut in the
+middle, which is in a path more often than in the reason.
 ``code`` is stable: programs may compare it.
 """
 
 from __future__ import annotations
 
-from .text import printable
+from .text import printable_ends
 
 MESSAGE_LIMIT = 300
 
@@ -35,7 +36,7 @@ class LoraAnalysisError(Exception):
     code = "error"
 
     def __init__(self, message: str) -> None:
-        self.message = printable(message, limit=MESSAGE_LIMIT)
+        self.message = printable_ends(message, MESSAGE_LIMIT)
         super().__init__(self.message)
 
     def to_dict(self) -> dict[str, str]:

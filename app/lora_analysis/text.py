@@ -46,6 +46,17 @@ def printable(text: object, *, limit: int | None = None, newlines: bool = False)
     return shown
 
 
+def printable_ends(text: str, limit: int) -> str:
+    """As ``printable`` with a limit, but what is cut is in the middle: a message ends with what matters most."""
+    if len(text) > 8 * limit:  # do not escape megabytes to show a line of them
+        text = text[: 4 * limit] + text[-4 * limit :]
+    shown = printable(text)
+    if len(shown) <= limit:
+        return shown
+    end = (limit - 1) // 2
+    return f"{shown[: limit - 1 - end]}…{shown[-end:]}"
+
+
 def size(count: int | None) -> str:
     """Bytes in decimal units, as file managers and model sites count, to three digits: ``1.73 MB``."""
     if count is None:

@@ -34,7 +34,6 @@ from .values import (
 
 if TYPE_CHECKING:
     from ..linalg.floats import Float64Array
-    from .layer import Outcome
 
 PathLike = str | os.PathLike[str]
 Progress = Callable[[int, int], None]  # base weights done, base weights in all
@@ -78,7 +77,7 @@ def _compare(
     progress: Progress | None,
     cancel: Cancel | None,
 ) -> Comparison:
-    from ..linalg.streams import map_layers
+    from ..linalg.streams import map_together
     from .layer import compare_units
 
     names = _names(paths)
@@ -89,12 +88,8 @@ def _compare(
     errors = tuple(errors_by_layer(adapter) for adapter in adapters)
     groups = stacks(units)
     work = lambda group: compare_units(errors, [units[number] for number in group])  # noqa: E731
-    outcomes: dict[int, Outcome] = {}
-    for group, found in zip(groups, map_layers(work, groups, workers=workers, cancel=cancel), strict=True):
-        for number, outcome in zip(group, found, strict=True):
-            outcomes[number] = outcome
-            if progress is not None:
-                progress(len(outcomes), len(units))
+    done = map_together(work, groups, len(units), workers=workers, progress=progress, cancel=cancel)
+    outcomes = dict(zip((number for group in groups for number in group), done, strict=True))
     in_order = [outcomes[number] for number in range(len(units))]
     compared = [layer for outcome in in_order for layer in outcome.layers]
     skipped = [one for outcome in in_order for one in outcome.skipped]

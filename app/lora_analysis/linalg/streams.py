@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from itertools import islice
 from threading import Lock
 from typing import TypeVar
@@ -68,6 +68,29 @@ def together(items: Iterable[Item], rows: Callable[[Item], int]) -> Iterator[lis
             group, total = [], 0
     if group:
         yield group
+
+
+def map_together(
+    function: Callable[[list[Item]], Sequence[Result]],
+    groups: Iterable[list[Item]],
+    total: int,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    cancel: Callable[[], bool] | None = None,
+) -> list[Result]:
+    """As :func:`map_layers` where ``function`` takes a few items at once and returns one result for each, all of them.
+
+    ``progress`` is called with the number of results so far and ``total``, which all groups together hold.
+    """
+    found: list[Result] = []
+    with closing(map_layers(function, groups, workers=workers, cancel=cancel)) as results:
+        for group in results:
+            for one in group:
+                found.append(one)
+                if progress is not None:
+                    progress(len(found), total)
+    return found
 
 
 def out_of(total: int, progress: Callable[[int, int], None] | None) -> Callable[[int], None] | None:

@@ -110,16 +110,11 @@ def _looked_at(
     is_whole: bool,
 ) -> list[Candidate]:
     """The layers with their singular values, unless their sums stay whole; what is seen on the way is in the run."""
-    from ..linalg.streams import map_layers, together
+    from ..linalg.streams import map_together, together
 
-    found: list[Candidate] = []
     groups = together(candidates, lambda candidate: candidate.layer.rank or 0)
-    for group in map_layers(partial(_look, run, is_whole=is_whole), groups, workers=workers, cancel=cancel):
-        for candidate in group:
-            found.append(candidate)
-            if progress is not None:
-                progress(len(found), len(candidates))
-    return found
+    look = partial(_look, run, is_whole=is_whole)
+    return map_together(look, groups, len(candidates), workers=workers, progress=progress, cancel=cancel)
 
 
 def _look(run: Run, group: Sequence[Candidate], *, is_whole: bool) -> list[Candidate]:

@@ -54,26 +54,21 @@ def _spectrum(
     progress: Progress | None,
     cancel: Cancel | None,
 ) -> Spectrum:
-    from ..linalg.streams import map_layers, out_of, together
+    from ..linalg.streams import map_together, out_of, together
     from .layer import read_spectra
 
     broken = unusable_modules(adapter)
     names = matching([*adapter.layers, *broken], layers)
     wanted = [layer for name, layer in adapter.layers.items() if name in names]
     work = partial(read_spectra, errors_by_layer(adapter))
+    groups = together(wanted, lambda layer: layer.rank or 0)
     found: list[LayerSpectrum] = []
     skipped: list[SkippedLayer] = []
-    done = 0
-    groups = together(wanted, lambda layer: layer.rank or 0)
-    for outcomes in map_layers(work, groups, workers=workers, cancel=cancel):
-        for outcome in outcomes:
-            if isinstance(outcome, SkippedLayer):
-                skipped.append(outcome)
-            else:
-                found.extend(outcome)
-            done += 1
-            if progress is not None:
-                progress(done, len(wanted))
+    for outcome in map_together(work, groups, len(wanted), workers=workers, progress=progress, cancel=cancel):
+        if isinstance(outcome, SkippedLayer):
+            skipped.append(outcome)
+        else:
+            found.extend(outcome)
     skipped += [layer for name, layer in broken.items() if name in names]
     if base is None:
         return Spectrum(adapter.path, tuple(found), tuple(skipped))
