@@ -67,6 +67,20 @@ def scanned(client: Any) -> None:
     assert finished(client, job["id"])["state"] == "succeeded"
 
 
+@contextmanager
+def serving(state: Path, library: Path) -> Iterator[TestClient]:
+    """A client of a server whose workers run and which knows the library."""
+    with running(settings_for(state, library)) as client:
+        scanned(client)
+        yield client
+
+
+def ok(found: Any, status: int = 200) -> Any:
+    """The answer's document."""
+    assert found.status_code == status, found.text
+    return found.json()
+
+
 def id_of(client: Any, name: str) -> str:
     """The id of the adapter of the library whose name begins so. Uploads and outputs may have the same name."""
     roots = [root["id"] for root in client.get("/api/v1/roots").json() if root["kind"] == "library"]

@@ -19,21 +19,15 @@ from starlette.testclient import TestClient
 
 import lora_analysis as la
 from lora_analysis.server.app import create_app
-from serving import BASE, BEARER, finished, id_of, running, scanned, settings_for
+from serving import BASE, BEARER, finished, id_of, ok, running, scanned, serving, settings_for
 
 LORA, LOHA, PEFT = "sdxl-character-kohya", "sdxl-style-loha", "llama-chat-peft"
 
 
 @pytest.fixture(scope="module")
 def client(demo_library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    with running(settings_for(tmp_path_factory.mktemp("state"), demo_library)) as client:
-        scanned(client)
+    with serving(tmp_path_factory.mktemp("state"), demo_library) as client:
         yield client
-
-
-def ok(found: Any, status: int = 200) -> Any:
-    assert found.status_code == status, found.text
-    return found.json()
 
 
 # -- the library ---------------------------------------------------------------------------------------

@@ -17,11 +17,11 @@ import lora_analysis as la
 from lora_analysis.server.catalog.store import item_id
 from lora_analysis.server.roots import Root
 from lora_analysis.server.schemas import jobs as schemas
-from serving import finished, id_of, running, scanned, settings_for
+from serving import finished, id_of, ok, scanned, serving
 from test_bake import PREFIX, SDXL
 from test_convert import H, pair, write
 from test_extract import checkpoints
-from test_server_checkpoints import in_shards, ok, run_command, written
+from test_server_checkpoints import in_shards, run_command, written
 
 NAME = "lora_unet_input_blocks_4_1_proj_in"
 FAMILY = {"family": "sdxl"}
@@ -50,8 +50,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    with running(settings_for(tmp_path_factory.mktemp("state"), library)) as client:
-        scanned(client)
+    with serving(tmp_path_factory.mktemp("state"), library) as client:
         yield client
 
 

@@ -22,7 +22,7 @@ from lora_analysis.server.catalog.store import Catalog, item_id
 from lora_analysis.server.database import Database
 from lora_analysis.server.roots import Root
 from lora_analysis.server.schemas.jobs import BaseSpectrum
-from serving import BEARER, finished, id_of, running, scanned, settings_for
+from serving import BEARER, finished, id_of, ok, scanned, serving
 from test_merge_dora import BASE, dora
 
 RECIPE = {"recipe": "spn_ckpt=0.5,fro_lora=0.5,thr=0.1"}
@@ -53,14 +53,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    with running(settings_for(tmp_path_factory.mktemp("state"), library)) as client:
-        scanned(client)
+    with serving(tmp_path_factory.mktemp("state"), library) as client:
         yield client
-
-
-def ok(found: Any, status: int = 200) -> Any:
-    assert found.status_code == status, found.text
-    return found.json()
 
 
 def written(client: TestClient, job: dict[str, Any]) -> bytes:

@@ -16,7 +16,7 @@ from hypothesis.errors import Unsatisfiable
 from starlette.testclient import TestClient
 
 from lora_analysis.server.openapi import document_text
-from serving import id_of, running, scanned, settings_for
+from serving import id_of, serving
 
 schemathesis = pytest.importorskip("schemathesis")
 EXAMPLES = int(os.environ.get("LORA_FUZZ_EXAMPLES", "30"))
@@ -33,8 +33,7 @@ def library(tmp_path_factory: pytest.TempPathFactory, demo_library: Path) -> Pat
 
 @pytest.fixture(scope="module")
 def client(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    with running(settings_for(tmp_path_factory.mktemp("state"), library)) as client:
-        scanned(client)
+    with serving(tmp_path_factory.mktemp("state"), library) as client:
         yield client
 
 

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 pytest.importorskip("matplotlib")
 
 from lora_analysis.reporting.report import report
-from serving import finished, id_of, running, scanned, settings_for
+from serving import finished, id_of, serving
 
 LORA = "sdxl-character-kohya.safetensors"
 ODD = "ünï <b>&'\" \u202egnp.safetensors"
@@ -33,8 +33,7 @@ def library(demo_library: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="module")
 def client(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    with running(settings_for(tmp_path_factory.mktemp("state"), library)) as client:
-        scanned(client)
+    with serving(tmp_path_factory.mktemp("state"), library) as client:
         yield client
 
 

@@ -96,11 +96,10 @@ def _rank_by_rule(options: ResizeOptions, candidate: Candidate) -> int:
 def _analysed(
     candidates: list[Candidate], workers: int | None, progress: Progress | None, cancel: Cancel | None
 ) -> list[Candidate]:
-    from ..linalg.streams import map_layers
+    from ..linalg.streams import map_layers, out_of
     from .calculation import analyse
 
-    total = len(candidates)
-    report = (lambda done: progress(done, total)) if progress is not None else None
+    report = out_of(len(candidates), progress)
     layers = (candidate.layer for candidate in candidates)
     results = map_layers(analyse, layers, workers=workers, progress=report, cancel=cancel)
     return list(_with_analyses(candidates, results))

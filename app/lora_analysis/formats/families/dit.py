@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from .structure import Structure, hidden_size
+from .structure import JOINT_ATTENTION, Structure, hidden_size
 from .verdict import Rule, Verdict
 
-_JOINT_ATTENTION = (
-    "attn_to_q",
-    "attn_to_k",
-    "attn_to_v",
-    "attn_add_q_proj",
-    "attn_add_k_proj",
-    "attn_add_v_proj",
-    "attn_to_out_0",
-    "attn_to_add_out",
-)
+_JOINT_ATTENTION = (*JOINT_ATTENTION, "attn_to_out_0", "attn_to_add_out")
 _SD3_BLOCKS = ("x_block_attn_qkv", "context_block_attn_qkv", "x_block_attn_proj", "context_block_attn_proj")
 _SD3_MLP = (
     "x_block_mlp_fc1",

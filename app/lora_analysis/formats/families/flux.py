@@ -8,21 +8,12 @@ HunyuanVideo 3072 and 20 + 40, 1.5 2048; HunyuanImage 2.1 3584 and 20 + 40.
 
 from __future__ import annotations
 
-from .structure import Structure, hidden_size
+from .structure import JOINT_ATTENTION, Structure, hidden_size
 from .verdict import Rule, Verdict
 from .vocabulary import UNKNOWN
 
 _DOUBLE_ATTENTION = ("img_attn_proj", "txt_attn_proj", "img_attn_qkv", "txt_attn_qkv", "img_attn_q", "linear1")
-_SPLIT_ATTENTION = (
-    "attn_to_q",
-    "attn_to_k",
-    "attn_to_v",
-    "attn_add_q_proj",
-    "attn_add_k_proj",
-    "attn_add_v_proj",
-    "proj_mlp",
-    "norm_linear",
-)
+_SPLIT_ATTENTION = (*JOINT_ATTENTION, "proj_mlp", "norm_linear")
 _HIDDEN = 3072  # FLUX.1, Chroma, HunyuanVideo, FramePack, and FLUX.2 klein 4B
 _XLABS = ("qkv_lora1", "qkv_lora2", "qkv_lora")
 _BY_WIDTH = {
@@ -95,7 +86,7 @@ def split(structure: Structure) -> Verdict | None:
         return None
     if structure.has("distilled_guidance_layer"):
         return Verdict("chroma", "single_transformer_blocks with distilled_guidance_layer")
-    width = structure.width(*_SPLIT_ATTENTION, square=_SPLIT_ATTENTION[:6])
+    width = structure.width(*_SPLIT_ATTENTION, square=JOINT_ATTENTION)
     if width is not None and width != _HIDDEN:
         family, variant = _BY_WIDTH.get(width, (UNKNOWN, None))
         return Verdict(family, f"single_transformer_blocks, {hidden_size(width)}", variant)

@@ -8,6 +8,16 @@ from typing import NamedTuple
 
 from .names import Tower, outline
 
+# Square projections of a block that attends to image and text together, as diffusers splits them.
+JOINT_ATTENTION = (
+    "attn_to_q",
+    "attn_to_k",
+    "attn_to_v",
+    "attn_add_q_proj",
+    "attn_add_k_proj",
+    "attn_add_v_proj",
+)
+
 
 class ModuleShape(NamedTuple):
     """The shape of a module's delta, as far as the file tells."""
