@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ import lora_analysis as la
 import oracle
 from lora_analysis.adapter import Layer
 from lora_analysis.errors import NonFiniteError, OptionError, UnknownDialectError
+from lora_analysis.linalg.budget import ANY_RANK, Bidder
 from lora_analysis.linalg.decomposition import decompose
 from lora_analysis.resizing import planning
+from lora_analysis.resizing.budgets import _ranks_within_size
 from lora_analysis.resizing.options import ResizeOptions
 from lora_analysis.resizing.request import options_of
 from lora_analysis.resizing.writing import ResizeReport
@@ -249,6 +251,17 @@ def test_a_size_that_nothing_fits_names_the_smallest(work: Work) -> None:
     with pytest.raises(OptionError, match="1,000 bytes were asked for; the smallest ranks make a file"):
         work.resize(path, "b.safetensors", size=1_000)
     assert work.resize(path, "b.safetensors", size=smallest + 200).written.size <= smallest + 200
+
+
+def test_a_header_a_few_bytes_too_long_costs_one_more_try() -> None:
+    bidders, tries = [Bidder(np.ones(9), 1e6)], []
+
+    def size_of(ranks: Sequence[int]) -> int:
+        tries.append(tuple(ranks))
+        return ranks[0] * 1_000_000 + 999_950
+
+    assert _ranks_within_size(bidders, 5_999_900, 0, ANY_RANK, size_of) == (4,)
+    assert tries == [(5,), (4,)]
 
 
 def test_budgets_of_parameters_and_error_hold_for_the_whole_file(work: Work) -> None:

@@ -2272,6 +2272,8 @@ export interface components {
             reason: string;
             /** Is Error */
             is_error: boolean;
+            /** Frobenius Norm */
+            frobenius_norm: number | null;
         };
         /**
          * SnapshotEvent

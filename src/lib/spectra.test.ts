@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { decayBand, decodeSpectra, errorAt, qualityCurve, rankByRule, type Spectra, valuesOf } from "./spectra";
+import { decayBand, decodeSpectra, energiesAt, qualityCurve, rankByRule, type Spectra, valuesOf } from "./spectra";
 
 function packed(layers: { name: string; values: number[] }[]): ArrayBuffer {
   let offset = 0;
@@ -70,10 +70,10 @@ describe("ranks by rule, the smallest that satisfies the definition", () => {
 });
 
 describe("quality and error", () => {
-  it("the error of a cut is the dropped tail", () => {
+  it("a cut drops the tail", () => {
     const found = spectra([3, 4].reverse(), [12]);
-    expect(errorAt(found, [1, 1])).toBeCloseTo(3 / 13, 6);
-    expect(errorAt(found, [2, 1])).toBe(0);
+    expect(energiesAt(found, [1, 1])).toEqual({ dropped: 9, whole: 169 });
+    expect(energiesAt(found, [2, 1]).dropped).toBe(0);
   });
 
   it("the curve rises to 1 and agrees with the error", () => {
@@ -81,7 +81,8 @@ describe("quality and error", () => {
     const curve = qualityCurve(found);
     for (let rank = 1; rank <= 4; rank += 1) {
       expect(curve.energy[rank]!).toBeGreaterThanOrEqual(curve.energy[rank - 1]!);
-      expect(1 - errorAt(found, [rank, rank]) ** 2).toBeCloseTo(curve.energy[rank]!, 9);
+      const { dropped, whole } = energiesAt(found, [rank, rank]);
+      expect(1 - dropped / whole).toBeCloseTo(curve.energy[rank]!, 9);
       expect(curve.lowest[rank]!).toBeLessThanOrEqual(curve.mean[rank]!);
     }
     expect(curve.energy[4]).toBeCloseTo(1, 12);

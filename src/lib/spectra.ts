@@ -43,7 +43,7 @@ export interface SpectraHeader {
   components: PartMeasures[];
   blocks: PartMeasures[];
   layers: LayerMeasures[];
-  skipped: { name: string; code: string; reason: string; is_error: boolean }[];
+  skipped: { name: string; code: string; reason: string; is_error: boolean; frobenius_norm: number | null }[];
   values: number;
 }
 
@@ -152,16 +152,11 @@ export function rankByRule(values: Float32Array, rule: RankRule, value: number):
   return values.length;
 }
 
-/** Relative Frobenius error of the whole adapter, or of the layers that count, when layer `l` is cut to `ranks[l]`. */
-export function errorAt(
-  spectra: Spectra,
-  ranks: ArrayLike<number>,
-  counts: (layer: number) => boolean = () => true,
-): number {
+/** Σσ² that goes when layer `l` is cut to `ranks[l]`, and that of the whole adapter. */
+export function energiesAt(spectra: Spectra, ranks: ArrayLike<number>): { dropped: number; whole: number } {
   let whole = 0;
   let dropped = 0;
   for (let layer = 0; layer < spectra.layers.length; layer += 1) {
-    if (!counts(layer)) continue;
     const values = valuesOf(spectra, layer);
     // Summed from the small end, so that a tail of tiny values is not lost beside the large ones.
     for (let at = values.length - 1; at >= 0; at -= 1) {
@@ -170,7 +165,7 @@ export function errorAt(
       if (at >= ranks[layer]!) dropped += energy;
     }
   }
-  return whole > 0 ? Math.sqrt(dropped / whole) : 0;
+  return { dropped, whole };
 }
 
 /** A band of decay curves: at each index the given quantiles of s/s1 over the layers that reach it. */

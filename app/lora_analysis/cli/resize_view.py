@@ -53,11 +53,10 @@ def _rows(plan: ResizePlan, report: ResizeReport | None) -> Iterator[tuple[str, 
 
 
 def _error(plan: ResizePlan, report: ResizeReport | None) -> str:
-    whole = "‖Δ‖ of the layers that change" if plan.changed and len(plan.changed) < len(plan.layers) else "‖Δ‖"
     if report is not None:
         stored, truncated = _percent(report.relative_error), _percent(report.relative_error_before_rounding)
-        return f"{stored} of {whole} as stored, {truncated} by truncation"
-    return "not calculated" if plan.relative_error is None else f"{_percent(plan.relative_error)} of {whole}"
+        return f"{stored} of ‖Δ‖ as stored, {truncated} by truncation"
+    return "not calculated" if plan.relative_error is None else f"{_percent(plan.relative_error)} of ‖Δ‖"
 
 
 def _percent(fraction: float) -> str:

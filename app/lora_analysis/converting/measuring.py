@@ -9,15 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..adapter import Adapter, FloatArray, Kronecker, Layer, LowRank, Stacked, Update, Vector
+from ..adapter import Adapter, FloatArray, Layer, LowRank, Stacked, Vector
 from ..errors import OutputError
 from ..formats import open_adapter
 from ..formats.architectures import Part, canonical_parts
-from ..linalg import svd
 from ..linalg.dense import materialise, unfold
 from ..linalg.floats import Float64Array, widen
+from ..linalg.products import frobenius_norm
 from ..linalg.streams import map_layers
-from ..resizing.calculation import parts_of
 from .building import low_rank
 from .plan import ConvertPlan, LayerPlan
 
@@ -137,7 +136,7 @@ def _difference(pair: _Pair) -> tuple[float, float]:
     """``(‖Δ_in − Δ_out‖, ‖Δ_in‖)`` over the rows that both have."""
     old = pair.old.update()
     if pair.is_copy:
-        return 0.0, sqrt(sum(_norm_of(part) ** 2 for part in parts_of(old)))
+        return 0.0, frobenius_norm(old)
     new = pair.new.update()
     if isinstance(old, Stacked) and isinstance(new, Stacked):
         found = [_of_factors(a, b, _all(a)) for a, b in zip(old.parts, new.parts, strict=True)]
@@ -150,16 +149,6 @@ def _difference(pair: _Pair) -> tuple[float, float]:
         if factors.rank + new.rank < min(factors.up.shape[0], factors.down.shape[1]):
             return _of_factors(factors, new, rows)
     return _of_deltas(pair, rows)
-
-
-def _norm_of(update: Update) -> float:
-    """Frobenius norm of a delta, without forming it where its kind allows."""
-    match update:
-        case Kronecker(first, second):
-            return abs(update.scale) * _norm_of(first) * _norm_of(second)
-        case LowRank(core=None):
-            return svd.frobenius_norm(update)
-    return float(np.linalg.norm(materialise(update)))
 
 
 def _all(part: LowRank) -> list[tuple[slice, slice]]:

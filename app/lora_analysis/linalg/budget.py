@@ -51,7 +51,7 @@ class _Auction(NamedTuple):
     costs: Float64Array
     floors: tuple[int, ...]
     floor_cost: float
-    total: float  # all σ² of all layers
+    total: float  # all σ² of all layers, of those that stay as they are too
     unreachable: float  # σ² above the caps
 
 
@@ -71,15 +71,18 @@ def ranks_within_cost(bidders: Sequence[Bidder], budget: float, bounds: RankBoun
     return _ranks(auction, taken)
 
 
-def ranks_within_error(bidders: Sequence[Bidder], error: float, bounds: RankBounds = ANY_RANK) -> tuple[int, ...]:
+def ranks_within_error(
+    bidders: Sequence[Bidder], error: float, bounds: RankBounds = ANY_RANK, kept: Sequence[float] = ()
+) -> tuple[int, ...]:
     """The cheapest ranks with a relative error of all layers together of at most ``error``.
 
     The error is ``√(Σ dropped σ² / Σ σ²)``: the Frobenius norm of everything dropped over that of the adapter.
+    ``kept``: norms of layers that belong to the adapter and drop nothing.
     Raises: OptionError for an error outside 0 to 1, or where the cap makes it unreachable.
     """
     if not 0.0 <= error <= 1.0:
         raise OptionError(f"a relative error of {error} was asked for; it lies between 0 and 1")
-    auction = _open(bidders, bounds)
+    auction = _open(bidders, bounds, kept)
     # Summed from the small end, so that the last components count. left[t] is dropped after t are taken.
     left = auction.unreachable + np.concatenate([np.cumsum(auction.energies[::-1])[::-1], [0.0]])
     allowed = error**2 * auction.total
@@ -89,9 +92,9 @@ def ranks_within_error(bidders: Sequence[Bidder], error: float, bounds: RankBoun
     return _ranks(auction, int(np.count_nonzero(left > allowed)))
 
 
-def _open(bidders: Sequence[Bidder], bounds: RankBounds) -> _Auction:
+def _open(bidders: Sequence[Bidder], bounds: RankBounds, kept: Sequence[float] = ()) -> _Auction:
     _require_costs(bidders)
-    spectra = _rescaled([bidder.singular_values for bidder in bidders])
+    *spectra, others = _rescaled([*(bidder.singular_values for bidder in bidders), np.sort(kept)[::-1]])
     floors = tuple(min(bounds.floor, len(spectrum)) for spectrum in spectra)
     energies = [spectrum[floor : bounds.cap] ** 2 for spectrum, floor in zip(spectra, floors, strict=True)]
     counts = [len(values) for values in energies]
@@ -106,7 +109,7 @@ def _open(bidders: Sequence[Bidder], bounds: RankBounds) -> _Auction:
         costs=costs[order],
         floors=floors,
         floor_cost=sum(bidder.cost * floor for bidder, floor in zip(bidders, floors, strict=True)),
-        total=float(sum(np.sum(spectrum**2) for spectrum in spectra)),
+        total=float(sum(np.sum(spectrum**2) for spectrum in (*spectra, others))),
         unreachable=float(sum(np.sum(spectrum[bounds.cap :] ** 2) for spectrum in spectra)) if bounds.cap else 0.0,
     )
 

@@ -11,7 +11,7 @@ What each kind costs (``n`` is the smaller side of the delta ``(out, in * k)``):
 
 from __future__ import annotations
 
-from math import copysign
+from math import copysign, hypot
 from typing import assert_never
 
 import numpy as np
@@ -45,6 +45,22 @@ def singular_values(update: Update) -> Float64Array:
         first, second = svd.singular_values(update.first), svd.singular_values(update.second)
         return np.sort(_kronecker_values(update, first, second))[::-1]
     return svd.singular_values(_reduced(update))
+
+
+def frobenius_norm(update: Update) -> float:
+    """Frobenius norm of the delta, scale included: of a ``Vector`` its length, of a ``Stacked`` that of all parts.
+
+    Nothing is decomposed, and no factored delta formed. Raises: as ``singular_values``.
+    """
+    match update:
+        case Stacked():
+            return hypot(*(frobenius_norm(part) for part in update.parts))
+        case Kronecker():  # ‖A ⊗ B‖ = ‖A‖ ‖B‖
+            return magnitude(update.scale) * frobenius_norm(update.first) * frobenius_norm(update.second)
+        case Vector():
+            return svd.frobenius_norm(Dense(update.values.reshape(1, -1), update.scale))
+        case _:
+            return svd.frobenius_norm(_reduced(update))
 
 
 def truncate(update: Update, rank: int) -> svd.Truncation:

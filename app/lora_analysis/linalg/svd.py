@@ -64,9 +64,18 @@ def frobenius_norm(update: Matrix, grams: FactorGrams | None = None) -> float:
     """
     up, down = _forms(update)
     square = squared_norm(up, down) if grams is None else squared_norm_of(grams.up, grams.down)
+    if square is None and down is None:
+        return magnitude(update.scale) * _norm_of_extreme(up)
     if square is None:
         return float(np.linalg.norm(singular_values(update)))
     return magnitude(update.scale) * sqrt(square)
+
+
+def _norm_of_extreme(values: FloatArray) -> float:
+    """Of a matrix that is zero, or whose squares leave float64's range."""
+    _require_finite(values, None)
+    largest = float(np.abs(values).max())
+    return largest * float(np.linalg.norm(widen(values) / largest)) if largest else 0.0
 
 
 def thin_svd(update: Matrix) -> ThinSVD:

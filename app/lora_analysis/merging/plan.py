@@ -58,7 +58,7 @@ class MergePlan:
         """Frobenius norm of what truncation drops, over that of the sum; None where it was not calculated."""
         if self.options.is_exact and self.options.is_plain_sum:
             return 0.0
-        return total_error([(layer.error, layer.norm) for layer in self.layers.values() if layer.new_rank is not None])
+        return total_error(self.layers.values())
 
     @property
     def ranks(self) -> dict[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -59,14 +59,16 @@ def plan_merge(
     run = Run(options, Thresholds(options), {})
     summed = sum_adapters(inputs, matched, extras.carried, config, run=run)
     candidates = [_candidate(made) for made in summed.layers.values() if made.spelling is not None]
-    truncation = options.truncation
+    truncation, vectors = options.truncation, dict[str, float]()
     if predict or (truncation is not None and not truncation.is_fixed):
         run.thresholds.find(workers=workers, cancel=cancel)
         is_whole = truncation is None and options.is_plain_sum and options.how.rank == "exact"
         with run.reading_in_float32():
             candidates = _looked_at(run, candidates, workers, progress, cancel, is_whole=is_whole)
-    build = partial(_build, inputs, options, summed, candidates)
-    rewriting = build(_ranks(summed, options, candidates, lambda ranks: build(ranks).size_after))
+        vectors = {} if is_whole else _norms_of_vectors(summed, workers, cancel)
+    build = partial(_build, inputs, options, summed, candidates, vectors)
+    size_of = lambda ranks: build(ranks).size_after  # noqa: E731
+    rewriting = build(_ranks(summed, options, candidates, size_of, list(vectors.values())))
     dropped = (*matched.dropped, *extras.dropped)
     notes = (*method_notes(options), *matched.notes, *layer_weight_notes(inputs))
     return MergePlan(inputs, options, summed.layers, rewriting, dropped, notes, run)
@@ -139,6 +141,16 @@ def _look(run: Run, group: Sequence[Candidate], *, is_whole: bool) -> list[Candi
     return found
 
 
+def _norms_of_vectors(summed: Summed, workers: int | None, cancel: Cancel | None) -> dict[str, float]:
+    """Of the layers that are summed element by element: truncation takes nothing from them, but errors count them."""
+    from ..linalg.streams import map_layers
+    from ..resizing.calculation import norm_of
+
+    layers = [made.layer for made in summed.layers.values() if made.spelling is None]
+    norms = map_layers(norm_of, layers, workers=workers, cancel=cancel)
+    return {layer.name: norm or 0.0 for layer, norm in zip(layers, norms, strict=True)}
+
+
 # -- ranks -------------------------------------------------------------------------------------------
 
 
@@ -152,6 +164,7 @@ def _ranks(
     options: MergeOptions,
     candidates: Sequence[Candidate],
     size_of: Callable[[Sequence[int]], int],
+    others: Sequence[float],
 ) -> Sequence[int]:
     """The rank of every sum: never above what it has, nor above what a matrix of its shape can have."""
     limits = [min(candidate.layer.rank or 1, rank_limit(candidate.layer)) for candidate in candidates]
@@ -164,7 +177,7 @@ def _ranks(
     elif asked.budget is not None:
         from ..resizing.budgets import ranks_for_budget
 
-        chosen = ranks_for_budget(adapter, asked, candidates, size_of)
+        chosen = ranks_for_budget(adapter, asked, candidates, size_of, others)
     else:
         chosen = [_rank_by_rule(asked, candidate) for candidate in candidates]
     ranks = [min(pair) for pair in zip(chosen, limits, strict=True)]
@@ -197,12 +210,13 @@ def _build(
     options: MergeOptions,
     summed: Summed,
     candidates: Sequence[Candidate],
+    vectors: Mapping[str, float],
     ranks: Sequence[int],
 ) -> ResizePlan:
     """The plan that writes the sum at these ranks."""
     chosen = {item.layer.name: (item, rank) for item, rank in zip(candidates, ranks, strict=True)}
     layers = {
-        name: _factored_plan(made, *chosen[name]) if name in chosen else _plain_plan(made)
+        name: _factored_plan(made, *chosen[name]) if name in chosen else _plain_plan(made, vectors.get(name))
         for name, made in summed.layers.items()
     }
     tensors = aligned([*(tensor for layer in layers.values() for tensor in layer.tensors), *summed.carried])
@@ -240,6 +254,7 @@ def _factored_plan(made: SummedLayer, candidate: Candidate, rank: int) -> LayerP
     )
 
 
-def _plain_plan(made: SummedLayer) -> LayerPlan:
+def _plain_plan(made: SummedLayer, norm: float | None) -> LayerPlan:
     layer = made.layer
-    return LayerPlan(layer.name, layer.kind, "cast", None, None, scale=1.0, tensors=made.beside)
+    error = None if norm is None else 0.0
+    return LayerPlan(layer.name, layer.kind, "cast", None, None, 1.0, norm, error, tensors=made.beside)

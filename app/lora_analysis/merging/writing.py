@@ -6,16 +6,16 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from math import sqrt
+from math import hypot
 from typing import Any
 
 from ..formats.adapter_output import OutputPlace
 from ..formats.digest_ahead import DigestAhead
 from ..formats.writer import WriteReport
 from ..linalg.streams import map_layers
-from ..resizing.plan import LayerPlan, total_error
+from ..resizing.plan import LayerPlan, relative, total_error
 from ..resizing.provenance import data_sha256
-from ..resizing.writing import Late, check_output, write_resize
+from ..resizing.writing import Late, ResizeReport, check_output, write_resize
 from .elements import measure_rounding
 from .header import output_metadata
 from .lookahead import Lookahead
@@ -88,10 +88,9 @@ def write_merge(
     seen = plan.run.observations
     factored = {name: with_missing(layer, seen.get(name)) for name, layer in done.layers.items()}
     layers = factored | dict(_measured_elements(plan, workers, cancel))
-    error = total_error([(layer.error, layer.norm) for layer in layers.values()])
+    error = total_error(layers.values())
     assert error is not None  # every layer was measured
-    before = _before_rounding(done.relative_error_before_rounding, done.layers, plan)
-    return MergeReport(plan, done.written, layers, error, before)
+    return MergeReport(plan, done.written, layers, error, _before_rounding(done, layers, plan))
 
 
 def _with_digests(plan: MergePlan, ahead: Sequence[DigestAhead]) -> Late:
@@ -105,11 +104,12 @@ def _with_digests(plan: MergePlan, ahead: Sequence[DigestAhead]) -> Late:
     return metadata
 
 
-def _before_rounding(truncation: float, layers: Mapping[str, LayerPlan], plan: MergePlan) -> float:
+def _before_rounding(done: ResizeReport, layers: Mapping[str, LayerPlan], plan: MergePlan) -> float:
     """Truncation, and what the factors left out before it, relative to the whole merged delta."""
-    missing = sum(found.missing**2 for found in plan.run.observations.values())
-    norm = sum(layer.norm**2 for layer in layers.values() if layer.norm is not None)
-    return sqrt((truncation**2 * norm + missing) / (norm + missing)) if norm + missing else 0.0
+    missing = [found.missing for found in plan.run.observations.values()]
+    factored = hypot(*(layer.norm for layer in done.layers.values() if layer.norm is not None))
+    norms = (layer.norm for layer in layers.values() if layer.norm is not None)
+    return relative([done.relative_error_before_rounding * factored, *missing], norms)
 
 
 def _measured_elements(plan: MergePlan, workers: int | None, cancel: Cancel | None) -> Iterator[tuple[str, LayerPlan]]:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import hypot
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..adapter import Adapter, Dense, Kronecker, Layer, LowRank, Stacked, Update, Vector
+from ..adapter import Adapter, Layer, Vector
 from ..errors import FormatError, NonFiniteError, OpaqueUpdateError, OptionError, ShapeError
 from ..formats.blocks import block_of
-from ..linalg.finite import magnitude
-from ..linalg.products import singular_values
+from ..linalg.products import frobenius_norm
 from ..linalg.samples import delta_entries, evenly, matrix_shape
 from ..linalg.streams import map_layers, out_of
-from ..linalg.svd import frobenius_norm
 
 if TYPE_CHECKING:
     from ..linalg.floats import Float64Array
@@ -124,21 +121,9 @@ def _norm_or_reason(layer: Layer) -> LayerNorm | str:
         update = layer.update()
         if isinstance(update, Vector):
             return f"{layer.name}: a {layer.kind} difference is no matrix"
-        return LayerNorm(layer.name, layer.component, block_of(layer.name), _norm(update))
+        return LayerNorm(layer.name, layer.component, block_of(layer.name), frobenius_norm(update))
     except _LAYER_ERRORS as error:
         return f"{layer.name}: {error.message}"
-
-
-def _norm(update: Update) -> float:
-    match update:
-        case Stacked():
-            return hypot(*(_norm(part) for part in update.parts))
-        case Kronecker():  # ‖A ⊗ B‖ = ‖A‖ ‖B‖
-            return magnitude(update.scale) * _norm(update.first) * _norm(update.second)
-        case LowRank() | Dense():
-            return frobenius_norm(update)
-        case _:
-            return float(np.linalg.norm(singular_values(update)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,9 +21,15 @@ SizeOf = Callable[[Sequence[int]], int]  # exact bytes of the file that these ra
 
 
 def ranks_for_budget(
-    adapter: Adapter, options: ResizeOptions, candidates: Sequence[Candidate], size_of: SizeOf
+    adapter: Adapter,
+    options: ResizeOptions,
+    candidates: Sequence[Candidate],
+    size_of: SizeOf,
+    kept: Sequence[float] = (),
 ) -> Sequence[int]:
     """The ranks that keep the most energy within the budget, one per candidate.
+
+    ``kept``: norms of the deltas that are no candidates; an error is relative to the norm of all.
 
     Raises: OptionError where even the smallest ranks do not fit.
     """
@@ -31,7 +37,7 @@ def ranks_for_budget(
     assert budget is not None  # the caller asks for a budget only where there is one
     bounds = RankBounds(options.floor, options.cap)
     if budget.kind == "error":
-        return ranks_within_error([_by_parameters(candidate) for candidate in candidates], budget.limit, bounds)
+        return ranks_within_error([_by_parameters(one) for one in candidates], budget.limit, bounds, kept)
     if budget.kind == "parameters":
         others = sum(prod(info.shape) for info in _other_tensors(adapter, candidates))
         return ranks_within_cost([_by_parameters(one) for one in candidates], budget.limit - others, bounds)
@@ -103,6 +109,7 @@ def _ranks_within_size(
         excess = size_of(ranks) - limit
         if excess <= 0:
             return ranks
-        room -= excess
+        # From what was spent, not from what there was: a few bytes less room may buy the same ranks again.
+        room = sum(bidder.cost * rank for bidder, rank in zip(bidders, ranks, strict=True)) - excess
     smallest = size_of([min(bounds.floor, len(bidder.singular_values)) for bidder in bidders])
     raise OptionError(f"{limit:,.0f} bytes were asked for; the smallest ranks make a file of {smallest:,} bytes")

@@ -50,6 +50,16 @@ def analyse(layer: Layer) -> Analysis:
         return Analysis(pooled(spectra), decompositions)
 
 
+def norm_of(layer: Layer) -> float | None:
+    """Frobenius norm of a layer's delta; None where there is none without the base weight. Raises: as ``analyse``."""
+    if layer.opaque is not None:
+        return None
+    if layer.rank == 0 or layer.scale == 0 or 0 in (layer.shape or ()):
+        return 0.0
+    with _Named(layer):
+        return products.frobenius_norm(layer.update())
+
+
 def spectrum_of(update: Update) -> Float64Array:
     """Singular values of a delta alone, which cost half of what truncating it needs. Raises: NonFiniteError."""
     return pooled([products.singular_values(part) for part in parts_of(update)])

@@ -6,9 +6,9 @@ The dry run, the interface's preview and the writer read the same value.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod, sqrt
+from math import hypot, prod
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..adapter import Adapter, Layer
@@ -32,8 +32,8 @@ class LayerPlan:
     old_rank: int | None
     new_rank: int | None
     scale: float  # what the new factors' product is multiplied with when they are read back
-    norm: float | None = None  # Frobenius norm of the delta, where it was calculated
-    error: float | None = None  # norm of what is dropped, where it was calculated
+    norm: float | None = None  # Frobenius norm of the delta, where there is one and it was calculated
+    error: float | None = None  # norm of what is dropped, where it was calculated; 0 where nothing changes
     reason: str | None = None
     spelling: Spelling | None = None
     tensors: tuple[TensorPlan, ...] = ()  # the layer's tensors in the output, changed ones and kept ones
@@ -41,10 +41,10 @@ class LayerPlan:
 
     @property
     def relative_error(self) -> float | None:
-        """``error / norm``; 0 for a layer that is zero."""
-        if self.error is None or self.norm is None:
-            return None
-        return self.error / self.norm if self.norm else 0.0
+        """``error / norm``; 0 for a layer that is zero, or kept as it is."""
+        if not self.error:
+            return self.error
+        return self.error / self.norm if self.norm else None
 
     @property
     def is_changed(self) -> bool:
@@ -92,11 +92,11 @@ class ResizePlan:
 
     @property
     def relative_error(self) -> float | None:
-        """``sqrt(sum dropped^2 / sum norm^2)`` over the layers that change; None where it was not calculated.
+        """``sqrt(sum dropped^2 / sum norm^2)`` over all layers that have a delta; None where it was not calculated.
 
-        Before rounding to the output's types.
+        Layers that stay as they are count with their norms. Before rounding to the output's types.
         """
-        return total_error([(layer.error, layer.norm) for layer in self.changed])
+        return total_error(self.layers.values())
 
     @property
     def rank_distribution(self) -> dict[int, int]:
@@ -126,13 +126,22 @@ class ResizePlan:
         }
 
 
-def total_error(pairs: Sequence[tuple[float | None, float | None]]) -> float | None:
-    """Relative Frobenius error of all layers together from ``(error, norm)`` pairs; None if any is unknown."""
-    if any(error is None or norm is None for error, norm in pairs):
+def total_error(layers: Iterable[LayerPlan]) -> float | None:
+    """Relative Frobenius error of all layers together; None where that of a layer is unknown.
+
+    Layers without a norm, which have no delta without the base weight, do not count.
+    """
+    known = list(layers)
+    errors = [layer.error for layer in known if layer.error is not None]
+    if len(errors) < len(known):
         return None
-    dropped = sum(error**2 for error, _ in pairs if error is not None)
-    whole = sum(norm**2 for _, norm in pairs if norm is not None)
-    return sqrt(dropped / whole) if whole else 0.0
+    return relative(errors, (layer.norm for layer in known if layer.norm is not None))
+
+
+def relative(errors: Iterable[float], norms: Iterable[float]) -> float:
+    """The norm of everything that was lost over the norm of all there was; 0 where there was nothing."""
+    whole = hypot(*norms)
+    return hypot(*errors) / whole if whole else 0.0
 
 
 def rank_limit(layer: Layer) -> int:

@@ -47,6 +47,7 @@ def plan_resize(
     candidates, skipped = sort_layers(adapter, options)
     if predict or not options.is_fixed:
         candidates = _analysed(candidates, workers, progress, cancel)
+        skipped = _with_norms(adapter, skipped, workers, cancel)
     if options.base is not None:
         candidates = _beside_base(adapter, candidates, options.base, workers, cancel)
     making = _Making(adapter, options, scales_of(adapter), candidates, skipped)
@@ -75,7 +76,8 @@ def _ranks(making: _Making) -> Sequence[int]:
     size_of = lambda ranks: making.plan(ranks).size_after  # noqa: E731
     if options.recipe is not None:
         return ranks_for_recipe(making.adapter, options, candidates, size_of)
-    return ranks_for_budget(making.adapter, options, candidates, size_of)
+    kept = [plan.norm for plan in making.skipped.values() if plan.norm is not None]
+    return ranks_for_budget(making.adapter, options, candidates, size_of, kept)
 
 
 def _rank_by_rule(options: ResizeOptions, candidate: Candidate) -> int:
@@ -111,6 +113,17 @@ def _with_analyses(candidates: Iterable[Candidate], results: Iterable[Analysis])
     for candidate, (spectrum, decompositions) in zip(candidates, results, strict=True):
         room -= sum(one.nbytes for one in decompositions if one is not None)
         yield replace(candidate, spectrum=spectrum, decompositions=decompositions if room > 0 else None)
+
+
+def _with_norms(
+    adapter: Adapter, skipped: Mapping[str, LayerPlan], workers: int | None, cancel: Cancel | None
+) -> dict[str, LayerPlan]:
+    """Layers that are left alone, with the norms of their deltas: errors are relative to all there is."""
+    from ..linalg.streams import map_layers
+    from .calculation import norm_of
+
+    norms = map_layers(norm_of, (adapter.layers[name] for name in skipped), workers=workers, cancel=cancel)
+    return {name: replace(plan, norm=norm) for (name, plan), norm in zip(skipped.items(), norms, strict=True)}
 
 
 def _cut_errors(
@@ -170,7 +183,7 @@ class _Making:
         norm, error = self._predicted(candidate, rank, action)
         if action == "keep":
             plan = kept(self.adapter, layer, f"rank {layer.rank} already satisfies the request")
-            return replace(plan, norm=norm, error=error)
+            return replace(plan, norm=norm)
         tensors = tuple(_spelled(self.adapter, options, candidate, rank))
         calculated = list(spelling.names[:2])
         if "up_bias" in layer.keys and scale != layer.scale:

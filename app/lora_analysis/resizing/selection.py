@@ -45,7 +45,7 @@ def kept(adapter: Adapter, layer: Layer, reason: str | None) -> LayerPlan:
     """The plan that copies a layer byte for byte."""
     tensors = tuple(stored(adapter, key) for key in layer.keys.values())
     plan = LayerPlan(layer.name, layer.kind, "keep", layer.rank, layer.rank, layer.scale)
-    return replace(plan, reason=reason, tensors=tensors)
+    return replace(plan, error=0.0, reason=reason, tensors=tensors)
 
 
 def stored(adapter: Adapter, key: str) -> TensorPlan:

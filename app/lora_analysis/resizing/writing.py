@@ -16,8 +16,8 @@ from ..formats.adapter_output import OutputPlace, check_place, place_for, write_
 from ..formats.encoding import buffer_of
 from ..formats.writer import WriteReport
 from ..linalg.streams import map_layers
-from .calculation import Written, rewrite
-from .plan import LayerPlan, ResizePlan, total_error
+from .calculation import Written, norm_of, rewrite
+from .plan import LayerPlan, ResizePlan, relative
 from .provenance import HISTORY_KEY, UNKNOWN_DIGEST, data_sha256, with_digest
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class ResizeReport:
     plan: ResizePlan
     written: WriteReport
     layers: dict[str, LayerPlan]  # with norms and errors as measured
-    relative_error: float  # of everything that changed, after rounding to the output's types
+    relative_error: float  # of all layers that have a delta, after rounding to the output's types
     relative_error_before_rounding: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def write_resize(
     place = check_output(plan, target, overwrite=overwrite)
     if not plan.changed:
         raise OptionError(f"{plan.adapter.path}: no layer would change; every rank already satisfies the request")
-    losses: dict[str, Written] = {}
+    losses: dict[str, Written] = {}  # of layers that change, and of those that stay and were not measured before
     chunks = _chunks(plan, losses, workers, cancel)
     with _meanwhile(late or _with_input_digest(plan, digest_ahead), cancel) as late_metadata:
         written = write_adapter(
@@ -104,10 +104,9 @@ def write_resize(
             overwrite=overwrite, late_metadata=late_metadata, progress=progress, cancel=cancel,
         )  # fmt: skip
     layers = {name: _measured(layer, losses.get(name)) for name, layer in plan.layers.items()}
-    after = total_error([(loss.error, loss.norm) for loss in losses.values()])
-    before = total_error([(loss.error_before_rounding, loss.norm) for loss in losses.values()])
-    assert after is not None  # every loss has an error
-    assert before is not None
+    norms = [layer.norm for layer in layers.values() if layer.norm is not None]
+    after = relative((loss.error for loss in losses.values()), norms)
+    before = relative((loss.error_before_rounding for loss in losses.values()), norms)
     return ResizeReport(plan, written, layers, after, before)
 
 
@@ -157,24 +156,37 @@ def _chunks(
     """The bytes of every tensor of the output, in order. Changed layers are calculated ahead in threads.
 
     A layer's factors wait here from the first to the last; in files of the usual orders these are neighbours.
+    Layers that stay are measured in the same line, where the plan has not.
     """
     owner = {name: layer.name for layer in plan.changed for name in layer.calculated}
+    measured = {tensor.name: layer.name for layer in _unmeasured(plan) for tensor in layer.tensors} | owner
     alphas = {layer.spelling.names.alpha: layer for layer in plan.changed if layer.spelling is not None}
-    order = dict.fromkeys(owner[tensor.name] for tensor in plan.tensors if tensor.name in owner)
+    order = dict.fromkeys(measured[tensor.name] for tensor in plan.tensors if tensor.name in measured)
     results = map_layers(partial(_calculate, plan), order, workers=workers, cancel=cancel)
     ready: dict[str, FloatArray] = {}
     with closing(results):
         for tensor in plan.tensors:
             if tensor.name in owner:
                 while tensor.name not in ready:
-                    name, result = next(results)
-                    losses[name] = result._replace(arrays={})
-                    ready.update(result.arrays)
+                    ready.update(_noted(losses, *next(results)))
                 yield buffer_of(ready.pop(tensor.name))
             elif tensor.name in alphas:
                 yield _alpha(alphas[tensor.name], tensor.shape)
             else:
                 yield plan.adapter.source.raw(tensor.name)
+        for rest in results:
+            _noted(losses, *rest)
+
+
+def _noted(losses: dict[str, Written], name: str, result: Written) -> dict[str, FloatArray]:
+    losses[name] = result._replace(arrays={})
+    return result.arrays
+
+
+def _unmeasured(plan: ResizePlan) -> list[LayerPlan]:
+    """Layers that stay as they are, and have a delta whose norm is not known."""
+    layers = plan.adapter.layers
+    return [layer for layer in plan.kept if layer.norm is None and layers[layer.name].opaque is None]
 
 
 def _alpha(layer: LayerPlan, shape: tuple[int, ...]) -> Buffer:
@@ -184,4 +196,7 @@ def _alpha(layer: LayerPlan, shape: tuple[int, ...]) -> Buffer:
 
 
 def _calculate(plan: ResizePlan, name: str) -> tuple[str, Written]:
-    return name, rewrite(plan.adapter.layers[name], plan.layers[name], plan.decompositions.get(name))
+    layer, planned = plan.adapter.layers[name], plan.layers[name]
+    if not planned.is_changed:
+        return name, Written({}, norm_of(layer) or 0.0, 0.0, 0.0)
+    return name, rewrite(layer, planned, plan.decompositions.get(name))

@@ -15,6 +15,7 @@ from ..formats.roles import role_of, stage_of
 from ..linalg.factor_spectrum import Begun, FactorSizes, Measured, begin, finish
 from ..linalg.floors import plateau, rounding_floor
 from ..linalg.inner import matrix_shape
+from ..linalg.products import frobenius_norm
 from ..linalg.spectrum import summarise
 from .values import LayerSpectrum, SkippedLayer
 
@@ -54,7 +55,8 @@ def _begin(stated: Finding | None, layer: Layer) -> list[_Part] | SkippedLayer:
         update = layer.update()
         match update:
             case Vector():
-                return SkippedLayer(layer.name, "vector", f"a {layer.kind} difference is no matrix", is_error=False)
+                reason, norm = f"a {layer.kind} difference is no matrix", frobenius_norm(update)
+                return SkippedLayer(layer.name, "vector", reason, is_error=False, frobenius_norm=norm)
             case Opaque():
                 return SkippedLayer(layer.name, "opaque", update.reason, is_error=False)
             case Stacked():

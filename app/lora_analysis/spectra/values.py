@@ -100,6 +100,7 @@ class SkippedLayer:
     code: str  # opaque, vector, non-finite, shape, orphan-factor, ...: stable
     reason: str  # for reading
     is_error: bool  # something is wrong with the layer; False for what never has a spectrum
+    frobenius_norm: float | None = None  # of a vector in ‖Δ‖ of the whole adapter; None for the others
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -107,6 +108,7 @@ class SkippedLayer:
             "code": self.code,
             "reason": encodable(self.reason),
             "is_error": self.is_error,
+            "frobenius_norm": self.frobenius_norm,
         }
 
 

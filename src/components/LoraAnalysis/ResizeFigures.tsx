@@ -35,7 +35,7 @@ export function ResizeFigures({ prediction, plan, isCurrent, sizeBefore, energyO
           share of Σσ² over all layers
         </Stat>
         <Stat name="Error of the delta" value={error === null ? "…" : percent(error, 2)} testid="predicted-error">
-          ‖Δ − Δ′‖ / ‖Δ‖ over the layers that change
+          ‖Δ − Δ′‖ / ‖Δ‖ over all layers
         </Stat>
       </SimpleGrid>
       <Group justify="space-between" mt="xs">

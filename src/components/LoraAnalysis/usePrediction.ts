@@ -1,6 +1,6 @@
 import { useMemo } from "react";
 import { predictedSize, type SizeModel, uniformRanks } from "../../lib/size";
-import { errorAt, qualityCurve, rankByRule, type Spectra, valuesOf } from "../../lib/spectra";
+import { energiesAt, qualityCurve, rankByRule, type Spectra, valuesOf } from "../../lib/spectra";
 import type { Choice } from "./resizeOptions";
 
 export interface Prediction {
@@ -8,9 +8,9 @@ export interface Prediction {
   ranks: number[];
   bytes: number;
   exact: boolean;
-  /** Of the layers that change, as the plan states it. */
+  /** Of the whole adapter, vectors included, as the plan states it. */
   error: number | null;
-  /** Of the whole adapter. */
+  /** Of all singular values. */
   energy: number | null;
 }
 
@@ -37,7 +37,7 @@ export function predict(choice: Choice, spectra: Spectra | undefined, model: Siz
     ranks,
     bytes: size.bytes,
     exact: size.exact,
-    error: measured?.changed ?? null,
+    error: measured?.error ?? null,
     energy: measured?.energy ?? null,
   };
 }
@@ -51,16 +51,21 @@ function placesOf(spectra: Spectra): Map<string, number[]> {
   return places;
 }
 
-/** The plan's error is that of the layers that change; the energy is that of the whole adapter. */
-function errorOf(spectra: Spectra, model: SizeModel, ranks: number[]): { changed: number; energy: number } {
+/** Layers that stay as they are count with their norms; vectors have no singular values, and so no energy here. */
+function errorOf(spectra: Spectra, model: SizeModel, ranks: number[]): { error: number; energy: number } {
   const places = new Map(model.layers.map((layer, at) => [layer.name, at]));
-  const own = spectra.layers.map((layer) => {
+  const all = spectra.layers.map((layer) => {
     const at = places.get(layer.name) ?? places.get(layer.name.replace(/\[\d+\]$/, ""));
-    return at === undefined ? null : { rank: ranks[at]!, kept: model.layers[at]!.keep_at === ranks[at] };
+    return at === undefined ? layer.count : ranks[at]!;
   });
-  const all = own.map((one, at) => one?.rank ?? spectra.layers[at]!.count);
-  const changed = errorAt(spectra, all, (at) => own[at] !== null && !own[at]!.kept);
-  return { changed, energy: 1 - errorAt(spectra, all) ** 2 };
+  const { dropped, whole } = energiesAt(spectra, all);
+  const vectors = spectra.skipped.reduce((sum, layer) => sum + (layer.frobenius_norm ?? 0) ** 2, 0);
+  const error = dropped > 0 ? Math.sqrt(dropped / (whole + vectors)) : 0;
+  return { error, energy: keptShare(dropped, whole) };
+}
+
+function keptShare(dropped: number, whole: number): number {
+  return whole > 0 ? 1 - dropped / whole : 1;
 }
 
 /** Energy of the whole adapter that a plan's ranks keep. */
@@ -72,7 +77,8 @@ export function energyOfPlan(
   const own = spectra.layers.map(
     (layer) => ranks.get(layer.name) ?? ranks.get(layer.name.replace(/\[\d+\]$/, "")) ?? layer.count,
   );
-  return 1 - errorAt(spectra, own) ** 2;
+  const { dropped, whole } = energiesAt(spectra, own);
+  return keptShare(dropped, whole);
 }
 
 export interface CurvePoint {

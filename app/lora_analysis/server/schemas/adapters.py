@@ -160,6 +160,7 @@ class SkippedLayerInfo(Reply):
     code: str
     reason: str
     is_error: bool
+    frobenius_norm: float | None = None  # of a vector, whose difference belongs to the adapter's
 
 
 class SpectrumMeasures(Reply):
