@@ -42,6 +42,7 @@ _EPSILON = 2.0**-52
 _NEGLIGIBLE = 3e-7  # noise in the norm of what is dropped, over the norm of all; reports promise 1e-6
 _TRACES = (1e-120, 1e120)  # outside, products of two Gram matrices could over- or underflow
 _BLOCK_VALUES = 1 << 17  # a megabyte in float64: a widened block stays in the second-level cache
+_PANELS, _LEAST_PANEL = 4, 32  # of triangular products: more save more of the work, and cost more calls
 _LEAST_COLUMNS = 256  # adding up rank x rank results stays cheap beside calculating them
 
 
@@ -105,7 +106,7 @@ class FactorSquares(NamedTuple):
 class FactorProblem(NamedTuple):
     """The eigenproblem of a factored product, not solved yet: a few hundred kilobytes at rank 128."""
 
-    matrix: Float64Array  # (rank, rank)
+    matrix: Float64Array  # (rank, rank), of which the lower triangle counts
     up: Float64Array  # as in FactorSquares
     down: Float64Array
     bound: float
@@ -181,7 +182,7 @@ def leading_vectors(
 
 
 class _Eigenproblem(NamedTuple):
-    matrix: Float64Array  # M
+    matrix: Float64Array  # M, of which the lower triangle counts
     root: Float64Array | None  # L
     gram_up: Float64Array | None  # Gu
     bound: float  # ‖Gu‖ ‖Gd‖
@@ -197,23 +198,30 @@ def _eigenproblem(
     gram_up, gram_down = known or FactorGrams(gram(up.T), gram(down))
     if not (_in_range(gram_up) and _in_range(gram_down)):
         return None
-    root = _root(gram_down, may_be_singular=may_be_singular)
-    if root is None:
-        return None
     bound = float(np.linalg.norm(gram_up) * np.linalg.norm(gram_down))
-    return _Eigenproblem(root.T @ gram_up @ root, root, gram_up, bound)
-
-
-def _root(matrix: Float64Array, *, may_be_singular: bool) -> Float64Array | None:
-    """``L`` with ``L Lᵀ = matrix``."""
     try:
-        return np.linalg.cholesky(matrix)
+        root = np.linalg.cholesky(gram_down)
     except np.linalg.LinAlgError:
         if not may_be_singular:
             return None
-    eigenvalues, vectors = np.linalg.eigh(matrix)
-    root: Float64Array = vectors * np.sqrt(np.maximum(eigenvalues, 0.0))
-    return root
+        eigenvalues, vectors = np.linalg.eigh(gram_down)
+        root = vectors * np.sqrt(np.maximum(eigenvalues, 0.0))
+        return _Eigenproblem(root.T @ gram_up @ root, root, gram_up, bound)
+    return _Eigenproblem(_congruent(gram_up, root), root, gram_up, bound)
+
+
+def _congruent(gram_up: Float64Array, root: Float64Array) -> Float64Array:
+    """``Lᵀ Gu L`` for a lower triangular L, its lower triangle only: half the work. ``eigh`` reads no more."""
+    rank = len(root)
+    width = max(_LEAST_PANEL, ceil(rank / _PANELS))
+    product = np.zeros((rank, rank))
+    for start in range(0, rank, width):
+        columns = slice(start, start + width)
+        half = gram_up[start:, start:] @ root[start:, columns]  # the rows that are needed
+        for first in range(start, rank, width):
+            rows = slice(first, first + width)
+            np.matmul(root[first:, rows].T, half[first - start :], out=product[rows, columns])
+    return product
 
 
 def _in_range(matrix: Float64Array) -> bool:
@@ -222,12 +230,12 @@ def _in_range(matrix: Float64Array) -> bool:
 
 def gram(rows: FloatArray, columns: int = _LEAST_COLUMNS) -> Float64Array:
     """``rows @ rows.T`` in float64, for few long rows of any stored dtype, at least so many ``columns`` at a time."""
-    rank = rows.shape[0]
-    total = np.zeros((rank, rank))
+    total: Float64Array | None = None
     with np.errstate(over="ignore", invalid="ignore"):  # the caller looks at the traces
         for block in _widened_blocks(rows, columns):
-            total += block @ block.T  # numpy hands a product with the own transpose to syrk: half the work
-    return total
+            product = block @ block.T  # numpy hands a product with the own transpose to syrk: half the work
+            total = product if total is None else np.add(total, product, out=total)
+    return np.zeros((len(rows), len(rows))) if total is None else total
 
 
 def _widened_blocks(rows: FloatArray, columns: int) -> Iterator[Float64Array]:
