@@ -17,6 +17,8 @@ from .options import ResizeOptions
 if TYPE_CHECKING:
     from ..linalg.floats import Float64Array
 
+_LESS = 1 / 16  # bytes: costs are whole eighths
+
 SizeOf = Callable[[Sequence[int]], int]  # exact bytes of the file that these ranks give
 
 
@@ -109,7 +111,7 @@ def _ranks_within_size(
         excess = size_of(ranks) - limit
         if excess <= 0:
             return ranks
-        # From what was spent, not from what there was: a few bytes less room may buy the same ranks again.
-        room = sum(bidder.cost * rank for bidder, rank in zip(bidders, ranks, strict=True)) - excess
+        spent = sum(bidder.cost * rank for bidder, rank in zip(bidders, ranks, strict=True))
+        room = min(room - excess, spent - _LESS)  # a few bytes less could buy the same ranks again
     smallest = size_of([min(bounds.floor, len(bidder.singular_values)) for bidder in bidders])
     raise OptionError(f"{limit:,.0f} bytes were asked for; the smallest ranks make a file of {smallest:,} bytes")
