@@ -79,6 +79,7 @@ def plan_bake(
     ``drop``: leave out layers without a weight there, and what is no delta. Raises: OptionError where an adapter
     matches nothing, base models differ, a weight is no number, or something has no place and ``drop`` was not asked.
     """
+    checkpoint.require_one_component("baking changes")
     found = _family(inputs, family)
     making = _Making(targets_of(checkpoint.tensors, found), checkpoint.array, {})
     skipped: list[Skipped] = []

@@ -135,7 +135,9 @@ def merge(
     ] = None,
     base: Annotated[
         str | None,
-        typer.Option(metavar="CHECKPOINT", help="Base of DoRA adapters: file, folder, index.", show_default=False),
+        typer.Option(
+            metavar="CHECKPOINT", help="Base of DoRA adapters: file, folder, index, pipeline.", show_default=False
+        ),
     ] = None,
     metadata: Annotated[
         HeaderPolicy, typer.Option(help="Header: fresh, first, union (of tag counts), full (all headers).")

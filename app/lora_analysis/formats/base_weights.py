@@ -26,6 +26,7 @@ _CHECKPOINT_PREFIXES: tuple[tuple[str, str], ...] = (
     ("text_encoders.clip_l.transformer.", "te1_"),
     ("text_encoders.clip_g.transformer.", "te2_"),
     ("text_encoders.t5xxl.transformer.", "te3_"),
+    ("text_encoder_3.", "te3_"),
     ("text_encoder_2.", "te2_"),
     ("text_encoder.", "te1_"),
     ("model.diffusion_model.", ""),
