@@ -38,6 +38,7 @@ export async function start(): Promise<Running> {
   execFileSync(LORA, ["demo", library], { stdio: "ignore" });
   writeFileSync(join(library, "many-layers.safetensors"), manyLayers());
   writeFileSync(join(library, "hostile.safetensors"), hostile());
+  writeFileSync(join(library, "damaged.safetensors"), hostile().subarray(0, 40));
   const adapters = ["sdxl-character-kohya.safetensors", "sdxl-portrait-dora.safetensors"];
   writeFileSync(
     join(library, "sdxl-base.safetensors"),

@@ -497,6 +497,15 @@ describe.skipIf(reason)("the web UI on a real server", () => {
       .waitFor();
   });
 
+  it("a damaged file says so, and offers nothing that needs its weights", async () => {
+    const { page } = session;
+    const id = await idOf(page, "damaged");
+    await go(`/inspect?id=${id}`);
+    await page.getByText("This file cannot be read").waitFor();
+    for (const name of ["Spectrum", "Resize", "Pin"])
+      await expect.poll(() => page.getByRole("button", { name, exact: true }).isDisabled()).toBe(true);
+  });
+
   it("text of a file never becomes markup", async () => {
     const id = await idOf(session.page, "hostile");
     for (const path of [

@@ -73,6 +73,7 @@ function KnownInspect({ id }: { id: string }) {
   const found = useQuery(metadata(id));
   const tab = search.tab ?? "overview";
   const data = row.data;
+  const isBroken = Boolean(data?.error);
   const pin = () => {
     if (data && !tray.pin({ id, name: data.name }))
       failed("The tray is full", new Error("it holds eight; unpin one first"));
@@ -121,13 +122,18 @@ function KnownInspect({ id }: { id: string }) {
           </Group>
         </div>
         <Group gap="xs">
-          <Button size="sm" onClick={() => void navigate({ to: "/spectrum", search: { id } })}>
+          <Button size="sm" disabled={isBroken} onClick={() => void navigate({ to: "/spectrum", search: { id } })}>
             Spectrum
           </Button>
-          <Button size="sm" variant="default" onClick={() => void navigate({ to: "/resize", search: { id } })}>
+          <Button
+            size="sm"
+            variant="default"
+            disabled={isBroken}
+            onClick={() => void navigate({ to: "/resize", search: { id } })}
+          >
             Resize
           </Button>
-          <Button size="sm" variant="default" onClick={pin} disabled={!data}>
+          <Button size="sm" variant="default" onClick={pin} disabled={!data || isBroken}>
             Pin
           </Button>
           <VerifyButton id={id} />

@@ -1,4 +1,5 @@
 import { Button, Checkbox, Chip, Group, Progress, Stack, Text, Title } from "@mantine/core";
+import { useMediaQuery } from "@mantine/hooks";
 import { IconListDetails } from "@tabler/icons-react";
 import { useQuery } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
@@ -19,6 +20,7 @@ export default function Jobs() {
   const navigate = useNavigate({ from: "/jobs" });
   const found = useQuery(jobs);
   const { cancel, retry, forget } = useJobActions();
+  const isNarrow = useMediaQuery("(max-width: 48em)");
   const states = search.state ?? [];
   const shown = useMemo(
     () =>
@@ -80,7 +82,7 @@ export default function Jobs() {
       {shown.length > 0 && (
         <VirtualTable
           label="Jobs"
-          columns={columnsOf(actions)}
+          columns={columnsOf(actions, Boolean(isNarrow))}
           count={shown.length}
           rowAt={(at) => shown[at]}
           rowKey={(job) => job.id}
@@ -95,16 +97,20 @@ export default function Jobs() {
   );
 }
 
-function columnsOf(actions: { cancel: (id: string) => void; retry: (id: string) => void }): Column<Job>[] {
+function columnsOf(
+  actions: { cancel: (id: string) => void; retry: (id: string) => void },
+  isNarrow: boolean,
+): Column<Job>[] {
+  const kind: Column<Job> = { id: "kind", title: "Kind", width: 110, cell: (job) => job.kind };
   return [
     {
       id: "title",
       title: "Job",
-      width: 280,
+      width: isNarrow ? 165 : 280,
       grow: true,
       cell: (job) => <b style={{ fontWeight: 600 }}>{printable(job.title)}</b>,
     },
-    { id: "kind", title: "Kind", width: 110, cell: (job) => job.kind },
+    ...(isNarrow ? [] : [kind]), // the title begins with it
     { id: "state", title: "State", width: 110, rich: true, cell: (job) => <StateBadge job={job} /> },
     {
       id: "progress",

@@ -52,7 +52,7 @@ export function BottomAxis({ frame, scale, label, format = tickLabel }: AxisProp
           </text>
         </g>
       ))}
-      <text x={(left + right) / 2} y={frame.height - 2} textAnchor="middle" className="title">
+      <text x={(left + right) / 2} y={frame.height - 4} textAnchor="middle" className="title">
         {label}
       </text>
     </g>
@@ -88,7 +88,7 @@ export function RightAxis({ frame, scale, label, format = tickLabel }: AxisProps
         </text>
       ))}
       <text
-        transform={`translate(${frame.width - 8},${(top + bottom) / 2}) rotate(90)`}
+        transform={`translate(${frame.width - 11},${(top + bottom) / 2}) rotate(90)`}
         textAnchor="middle"
         className="title"
       >
