@@ -45,6 +45,11 @@ def biases(adapter: la.Adapter) -> list[np.ndarray]:
     return [np.asarray(bias.values, np.float64) * bias.scale for bias in found if bias is not None]
 
 
+def whole(adapter: la.Adapter) -> dict[str, np.ndarray]:
+    """Deltas and biases by name."""
+    return deltas(adapter) | {f"bias {number}": bias for number, bias in enumerate(biases(adapter))}
+
+
 def matrices(layer: Layer, delta: np.ndarray) -> list[np.ndarray]:
     """The delta's matrices: one per expert, or one."""
     return [oracle.unfolded(part) for part in (delta if layer.experts else [delta])]
@@ -83,7 +88,7 @@ def test_every_kind_becomes_its_dense_truncated_svd(name: str, rank: int, work: 
 @pytest.mark.parametrize("name", CASES)
 def test_reported_errors_and_sizes_are_the_measured_ones(name: str, dtype: str, work: Work) -> None:
     old, new, report = work.resized(name, rank=3, dtype=dtype)
-    assert abs(report.relative_error - measured_error(deltas(old), deltas(new))) <= 1e-6
+    assert abs(report.relative_error - measured_error(whole(old), whole(new))) <= 1e-6
     assert Path(report.written.path).stat().st_size == report.written.size == report.plan.size_after
     plan = la.plan_resize(old, rank=3, dtype=dtype)
     assert plan.size_after == report.plan.size_after
@@ -158,7 +163,7 @@ def test_rounding_is_measured_exactly_however_coarse(dtype: str, shape: tuple[in
     out, width, rank = shape
     case = Case(lora(KOHYA, out, width, rank) | alpha(KOHYA, 3))
     old, new, report = work.resized(case, rank=max(rank // 2, 1), dtype=dtype)
-    assert abs(report.relative_error - measured_error(deltas(old), deltas(new))) <= 3e-7
+    assert abs(report.relative_error - measured_error(whole(old), whole(new))) <= 3e-7
     assert report.relative_error > report.relative_error_before_rounding
 
 
@@ -167,7 +172,7 @@ def test_rounding_is_measured_exactly_however_coarse(dtype: str, shape: tuple[in
 @pytest.mark.parametrize("name", ["linear", "conv 3x3", "peft", "mlx experts", "peft bias"])
 def test_cutting_and_padding_factors_reports_its_error(name: str, rank: int, dtype: str, work: Work) -> None:
     old, new, report = work.resized(name, rank=rank, method="pad_truncate", dtype=dtype)
-    assert abs(report.relative_error - measured_error(deltas(old), deltas(new))) <= 1e-6
+    assert abs(report.relative_error - measured_error(whole(old), whole(new))) <= 1e-6
     plan = la.plan_resize(old, rank=rank, method="pad_truncate")
     assert plan.relative_error == pytest.approx(report.relative_error_before_rounding, abs=1e-9)
     if dtype == "keep":
@@ -321,7 +326,7 @@ def test_mlx_gets_one_rank_for_all_even_beyond_a_layers_own(work: Work) -> None:
     assert {layer.rank for layer in new.layers.values()} == {4}
     assert new.config is not None
     assert new.config["lora_parameters"] == {"rank": 4, "scale": 20.0}
-    assert measured_error(deltas(old), deltas(new)) < 0.2
+    assert measured_error(whole(old), whole(new)) < 0.2
 
 
 @pytest.mark.parametrize("asked", [{"energy": 0.9}, {"error": 0.1}, {"rank": 3, "rank_for": {"*mlp*": 2}}], ids=str)

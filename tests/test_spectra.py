@@ -358,7 +358,7 @@ def test_a_block_is_named_alike_in_every_dialect(name: str, block: str | None) -
 def test_the_document_is_strict_json_and_holds_everything(three: Spectrum) -> None:
     document = json.loads(json.dumps(three.to_dict(), allow_nan=False))
     parts = {"components", "blocks", "stages", "roles", "layers", "skipped", "without_base"}
-    assert set(document) == {"path", "frobenius_norm", "dead_layers", "base", *parts}
+    assert set(document) == {"path", "frobenius_norm", "vector_norm", "dead_layers", "base", *parts}
     layer = document["layers"][0]
     assert set(layer) >= {field.name for field in dataclasses.fields(LayerSpectrum)} - {"summary"}
     assert set(layer) >= set(MEASURES)

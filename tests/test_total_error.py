@@ -38,6 +38,7 @@ def everything(strength: float = 1.0) -> dict[str, np.ndarray]:
         **loha,
         f"{n}_norm.w_norm": 9 * values(40),
         f"{n}_norm.b_norm": values(40, seed=3),
+        f"{n}.diff_b": 3 * values(20, seed=4),
         f"{n}_alone.diff_b": 5 * values(20),
         f"{n}_other.oft_blocks": values(4, 5, 5),
     }
@@ -47,7 +48,10 @@ def everything(strength: float = 1.0) -> dict[str, np.ndarray]:
 
 
 def deltas(adapter: la.Adapter) -> dict[str, np.ndarray]:
-    return {name: la.materialise(layer) for name, layer in adapter.layers.items() if layer.opaque is None}
+    """Of weights, and of the biases beside them."""
+    found = {name: la.materialise(layer) for name, layer in adapter.layers.items() if layer.opaque is None}
+    biases = {f"{name}.bias": layer.bias() for name, layer in adapter.layers.items()}
+    return found | {name: bias.scale * bias.values for name, bias in biases.items() if bias is not None}
 
 
 def error_of(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> float:
@@ -102,10 +106,19 @@ def test_an_error_budget_is_of_the_whole_adapter(work: Work) -> None:
 
 
 def test_a_comparison_says_the_same(work: Work) -> None:
-    arrays = {key: array for key, array in everything().items() if not key.endswith("b_norm")}  # beside a weight
-    _, _, report = work.resized(Case(arrays), energy=0.8)
+    _, _, report = work.resized(Case(everything()), energy=0.8)
     found = la.compare([work.folder / "adapter.safetensors", report.written.path])
     assert found.pairs[0].relative_difference == pytest.approx(report.relative_error, rel=1e-5)
+
+
+def test_a_spectrum_knows_the_norm_of_what_has_none(work: Work) -> None:
+    path = work.save(Case(everything()))
+    found = la.spectrum(path)
+    vectors = [name for name in deltas(work.open(path)) if "norm" in name or "alone" in name or name.endswith("bias")]
+    of = {name: np.linalg.norm(delta) for name, delta in deltas(work.open(path)).items()}
+    assert len(vectors) == 4
+    assert found.vector_norm == pytest.approx(np.linalg.norm([of[name] for name in vectors]), rel=1e-6)
+    assert np.hypot(found.frobenius_norm, found.vector_norm) == pytest.approx(np.linalg.norm([*of.values()]), rel=1e-6)
 
 
 def test_a_vector_that_holds_no_numbers_is_refused(work: Work) -> None:

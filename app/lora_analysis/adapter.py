@@ -84,6 +84,10 @@ class TensorSource(Protocol):
 # -- updates -----------------------------------------------------------------------------------------
 
 
+# Kinds of layers whose update is a ``Vector``: differences of parameters that are no matrix.
+VECTOR_KINDS = frozenset({"norm", "bias", "modulation"})
+
+
 @dataclass(frozen=True, slots=True, eq=False)  # eq=False: arrays have no single truth value
 class LowRank:
     """``delta = scale * up @ down``, reshaped to ``(out, in, *kernel)``.

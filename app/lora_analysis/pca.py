@@ -9,7 +9,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from .adapter import Adapter, Layer
+from .adapter import VECTOR_KINDS, Adapter, Layer
 from .background import in_thread
 from .errors import FormatError, MissingExtraError, NonFiniteError, OpaqueUpdateError, OptionError, ShapeError
 from .failures import caught
@@ -131,7 +131,7 @@ def _of_layer(errors: Mapping[str, Any], request: _Request, layer: Layer) -> dic
         return SkippedLayer(layer.name, stated.code, stated.message, is_error=True)
     if layer.opaque is not None:
         return SkippedLayer(layer.name, "opaque", layer.opaque, is_error=False)
-    if layer.kind in ("bias", "norm"):
+    if layer.kind in VECTOR_KINDS:
         return SkippedLayer(layer.name, "vector", f"a {layer.kind} difference is no matrix", is_error=False)
     try:
         of = _of_factors if request.target == "factors" else _of_delta

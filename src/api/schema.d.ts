@@ -2272,8 +2272,6 @@ export interface components {
             reason: string;
             /** Is Error */
             is_error: boolean;
-            /** Frobenius Norm */
-            frobenius_norm: number | null;
         };
         /**
          * SnapshotEvent
@@ -2294,6 +2292,11 @@ export interface components {
             adapter: string;
             /** Frobenius Norm */
             frobenius_norm: number;
+            /**
+             * Vector Norm
+             * @default 0
+             */
+            vector_norm: number;
             /** Components */
             components: {
                 [key: string]: unknown;

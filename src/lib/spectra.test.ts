@@ -6,6 +6,7 @@ function packed(layers: { name: string; values: number[] }[]): ArrayBuffer {
   const header = {
     adapter: "x",
     frobenius_norm: 1,
+    vector_norm: 0,
     components: [],
     blocks: [],
     skipped: [],

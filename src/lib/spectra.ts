@@ -40,10 +40,12 @@ export interface PartMeasures {
 export interface SpectraHeader {
   adapter: string;
   frobenius_norm: number;
+  /** Of differences that have no singular values: norms, biases. */
+  vector_norm: number;
   components: PartMeasures[];
   blocks: PartMeasures[];
   layers: LayerMeasures[];
-  skipped: { name: string; code: string; reason: string; is_error: boolean; frobenius_norm: number | null }[];
+  skipped: { name: string; code: string; reason: string; is_error: boolean }[];
   values: number;
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import prod
 
-from ..adapter import Adapter, Extra, Layer
+from ..adapter import VECTOR_KINDS, Adapter, Extra, Layer
 from ..formats.architectures import fused_in, spelled_in
 from ..formats.kinds import is_mlx_embedding
 from ..formats.spelling import is_grouped_convolution
@@ -13,7 +13,6 @@ from .options import ConvertOptions
 from .plan import Missing
 
 FACTORABLE = frozenset({"lora", "adalora", "loha", "lokr", "full"})  # kinds that become plain LoRA
-_WITHOUT_FACTORS = frozenset({"norm", "bias", "modulation"})
 # Roles whose names are LyCORIS', which kohya's and ComfyUI's loaders read.
 _LYCORIS_ROLES = frozenset(
     {"ga_1", "ga_2", "gb_1", "gb_2", "gb_m", "ia3_weight", "on_input", "oft_blocks", "rescale", "alpha", "dora"}
@@ -27,7 +26,7 @@ def why_not(adapter: Adapter, layer: Layer, options: ConvertOptions) -> str | No
     """Why the target cannot express a layer at all, or None."""
     if layer.opaque is not None:
         return None if _is_lycoris(layer) and not options.makes_plain else f"{layer.opaque}; {options.to} cannot say it"
-    if layer.kind in _WITHOUT_FACTORS:
+    if layer.kind in VECTOR_KINDS:
         return _why_no_vector(layer, options)
     if layer.kind not in FACTORABLE:
         return f"a {layer.kind} layer is no factored delta"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 
-from ..adapter import Adapter, Layer
+from ..adapter import VECTOR_KINDS, Adapter, Layer
 from ..formats.architectures import kernel_of
 from ..formats.layout import TensorPlan
 from ..resizing.options import OUTPUT_DTYPES
@@ -36,7 +36,7 @@ def store(adapter: Adapter, group: Grouped, family: str, options: ConvertOptions
     """How one output layer is written, or why it cannot be."""
     layers = [source.layer for source in group.sources]
     name, first = _layer_name(group.held.name, layers[0]), layers[0]
-    if first.shape is None or first.kind in ("norm", "bias", "modulation") or first.experts:
+    if first.shape is None or first.kind in VECTOR_KINDS or first.experts:
         if not group.is_whole:
             return Missing(first.name, f"a {first.kind} layer cannot be divided or joined")
         return _renamed(adapter, name, group, options)

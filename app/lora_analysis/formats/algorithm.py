@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from math import prod
 
-from ..adapter import Layer
+from ..adapter import VECTOR_KINDS, Layer
 
-_VECTORS = frozenset({"norm", "bias", "modulation"})
 _DIFFERENCES = frozenset({"diff", "bias"})  # roles
 _MIN_LOCON_LAYERS = 2  # one k x k layer is a patch embedding, not a convolutional adapter
 
@@ -23,7 +22,7 @@ def algorithm_of(
     ``full-weights``: parameters stored whole, in place of the base's.
     """
     counts = Counter(layer.kind for layer in layers.values())
-    matrices = [kind for kind, _ in counts.most_common() if kind not in _VECTORS and kind != "full"]
+    matrices = [kind for kind, _ in counts.most_common() if kind not in VECTOR_KINDS and kind != "full"]
     if not matrices:
         return "full" if counts else "full-weights" if is_full else "not-lora"
     if matrices == ["lora"]:

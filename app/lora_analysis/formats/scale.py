@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, NamedTuple
 
-from ..adapter import EMPTY, Finding, ScaleOrigin
+from ..adapter import EMPTY, VECTOR_KINDS, Finding, ScaleOrigin
 from ..errors import FormatError
 from .adapter_config import PEFT_PREFIX, configured_rank, configured_scale, mlx_scale, number
 from .kinds import Described, Group
@@ -20,7 +20,7 @@ from .strict_json import loads
 
 _COMPONENTS = ("transformer", "transformer_2", "unet", "text_encoder", "text_encoder_2", "text_encoder_3")
 SCALE_ROLES = ("alpha", "scale")  # single values that opening reads
-_FIXED_KINDS = frozenset({"full", "norm", "bias", "modulation"})  # no alpha acts on a difference
+_FIXED_KINDS = VECTOR_KINDS | {"full"}  # no alpha acts on a difference
 
 
 class Scale(NamedTuple):

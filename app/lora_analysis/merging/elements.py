@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..adapter import Dense, Layer, Update, Vector
+from ..adapter import VECTOR_KINDS, Dense, Layer, Update, Vector
 from ..formats.encoding import encode
 from .inputs import Share
 from .meeting import Home
@@ -18,7 +18,6 @@ from .tensors import Calculated, Carried
 if TYPE_CHECKING:
     from ..adapter import FloatArray
 
-_VECTOR_KINDS = frozenset({"norm", "bias", "modulation"})
 _BIAS_ROLES = frozenset({"bias", "norm_bias", "up_bias"})
 _Loader = Callable[[], Update | None]
 
@@ -26,7 +25,7 @@ _Loader = Callable[[], Update | None]
 def is_summed_by_elements(shares: Sequence[Share], *, keep_differences: bool) -> bool:
     """Whether no holder has factors. Differences of whole matrices count only where they are to stay such."""
     kinds = {share.layer.kind for share in shares}
-    return kinds <= _VECTOR_KINDS or (keep_differences and kinds == {"full"})
+    return kinds <= VECTOR_KINDS or (keep_differences and kinds == {"full"})
 
 
 def merged_elements(

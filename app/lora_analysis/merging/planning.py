@@ -144,11 +144,11 @@ def _look(run: Run, group: Sequence[Candidate], *, is_whole: bool) -> list[Candi
 def _norms_of_vectors(summed: Summed, workers: int | None, cancel: Cancel | None) -> dict[str, float]:
     """Of the layers that are summed element by element: truncation takes nothing from them, but errors count them."""
     from ..linalg.streams import map_layers
-    from ..resizing.calculation import norm_of
+    from ..resizing.calculation import norms_of
 
     layers = [made.layer for made in summed.layers.values() if made.spelling is None]
-    norms = map_layers(norm_of, layers, workers=workers, cancel=cancel)
-    return {layer.name: norm or 0.0 for layer, norm in zip(layers, norms, strict=True)}
+    found = map_layers(norms_of, layers, workers=workers, cancel=cancel)
+    return {layer.name: norms.delta or 0.0 for layer, norms in zip(layers, found, strict=True)}
 
 
 # -- ranks -------------------------------------------------------------------------------------------

@@ -24,15 +24,18 @@ class Analysis(NamedTuple):
 
     spectrum: Float64Array  # largest first, scale included; see ``pooled``
     decompositions: Decompositions
+    bias_norm: float
 
 
 class Written(NamedTuple):
     """A layer's stored tensors and what storing them cost."""
 
     arrays: dict[str, FloatArray]  # by tensor name
-    norm: float  # of the old delta
+    norm: float | None  # of the old delta; None where there is none without the base weight
     error_before_rounding: float
     error: float  # of what is stored, against the old delta
+    bias_norm: float = 0.0  # of the difference of the bias beside it
+    bias_error: float = 0.0  # likewise
 
 
 def analyse(layer: Layer) -> Analysis:
@@ -47,17 +50,28 @@ def analyse(layer: Layer) -> Analysis:
             products.singular_values(part) if found is None else found.singular_values
             for part, found in zip(parts, decompositions, strict=True)
         ]
-        return Analysis(pooled(spectra), decompositions)
+        return Analysis(pooled(spectra), decompositions, _bias_norm(layer))
 
 
-def norm_of(layer: Layer) -> float | None:
-    """Frobenius norm of a layer's delta; None where there is none without the base weight. Raises: as ``analyse``."""
-    if layer.opaque is not None:
-        return None
-    if layer.rank == 0 or layer.scale == 0 or 0 in (layer.shape or ()):
-        return 0.0
+class Norms(NamedTuple):
+    """How large a layer is."""
+
+    delta: float | None  # Frobenius; None where there is none without the base weight
+    bias: float  # of the difference of the bias beside it; 0 where there is none
+
+
+def norms_of(layer: Layer) -> Norms:
+    """The norms of a layer. Raises: as ``analyse``."""
     with _Named(layer):
-        return products.frobenius_norm(layer.update())
+        if layer.opaque is not None:
+            return Norms(None, _bias_norm(layer))
+        is_nothing = layer.rank == 0 or layer.scale == 0 or 0 in (layer.shape or ())
+        return Norms(0.0 if is_nothing else products.frobenius_norm(layer.update()), _bias_norm(layer))
+
+
+def _bias_norm(layer: Layer) -> float:
+    bias = layer.bias()
+    return 0.0 if bias is None else products.frobenius_norm(bias)
 
 
 def spectrum_of(update: Update) -> Float64Array:
@@ -207,13 +221,20 @@ def _store(layer: Layer, plan: LayerPlan, parts: Sequence[Update], made: Sequenc
     ]
     down, up = plan.spelling.arrays(stored)
     arrays = {names.down: np.ascontiguousarray(down), names.up: np.ascontiguousarray(up)}
-    arrays |= _scaled_bias(layer, plan, dtypes)
+    biases, bias_error = _scaled_bias(layer, plan, dtypes)
     errors = [
         distance(part, one.norm, wanted, found, one.loss, _scaled(one.grams, one.factors.scale / plan.scale), seen)
         for part, one, wanted, found, seen in zip(parts, made, exact, stored, encoded, strict=True)
     ]
     before = sqrt(sum(one.loss.norm**2 for one in made))
-    return Written(arrays, sqrt(sum(one.norm**2 for one in made)), before, sqrt(sum(error**2 for error in errors)))
+    return Written(
+        arrays | biases,
+        sqrt(sum(one.norm**2 for one in made)),
+        before,
+        sqrt(sum(error**2 for error in errors)),
+        _bias_norm(layer),
+        bias_error,
+    )
 
 
 def _with_scale(factors: LowRank, scale: float) -> LowRank:
@@ -233,11 +254,13 @@ def _scaled(grams: FactorGrams | None, ratio: float) -> FactorGrams | None:
     return None if grams is None else FactorGrams(grams.up * abs(ratio), grams.down * abs(ratio))
 
 
-def _scaled_bias(layer: Layer, plan: LayerPlan, dtypes: dict[str, str]) -> dict[str, FloatArray]:
-    """The bias that is scaled like the factors, where their scale changes."""
+def _scaled_bias(layer: Layer, plan: LayerPlan, dtypes: dict[str, str]) -> tuple[dict[str, FloatArray], float]:
+    """The bias that is scaled like the factors, where their scale changes; and what storing it changes."""
     key = layer.keys.get("up_bias")
     if key is None or key not in plan.calculated:
-        return {}
+        return {}, 0.0
     bias = layer.bias()
     assert bias is not None  # the layer has the tensor
-    return {key: encode(widen(bias.values) * (bias.scale / plan.scale), dtypes[key], key)}
+    exact = widen(bias.values) * (bias.scale / plan.scale)
+    stored = encode(exact, dtypes[key], key)
+    return {key: stored}, abs(plan.scale) * float(np.linalg.norm(widen(stored) - exact))

@@ -24,6 +24,7 @@ class Candidate:
     dtypes: tuple[str, str]  # of the new down and up
     spectrum: Float64Array | None = None  # largest first, scale included, where it was calculated
     decompositions: Decompositions | None = None  # kept for the writer, where memory allows
+    bias_norm: float | None = None  # of the difference of the bias beside the weight, likewise
     base_norms: BaseNorms | None = None  # of the weight the layer belongs to, where a recipe asks for them
 
 

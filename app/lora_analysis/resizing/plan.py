@@ -38,6 +38,7 @@ class LayerPlan:
     spelling: Spelling | None = None
     tensors: tuple[TensorPlan, ...] = ()  # the layer's tensors in the output, changed ones and kept ones
     calculated: tuple[str, ...] = ()  # names of those that hold new values, alpha not counted
+    bias_norm: float | None = None  # of the difference of the bias beside the weight, where it was calculated
 
     @property
     def relative_error(self) -> float | None:
@@ -94,7 +95,7 @@ class ResizePlan:
     def relative_error(self) -> float | None:
         """``sqrt(sum dropped^2 / sum norm^2)`` over all layers that have a delta; None where it was not calculated.
 
-        Layers that stay as they are count with their norms. Before rounding to the output's types.
+        Layers that stay as they are count with their norms, and so do biases. Before rounding to the output's types.
         """
         return total_error(self.layers.values())
 
@@ -133,9 +134,12 @@ def total_error(layers: Iterable[LayerPlan]) -> float | None:
     """
     known = list(layers)
     errors = [layer.error for layer in known if layer.error is not None]
-    if len(errors) < len(known):
-        return None
-    return relative(errors, (layer.norm for layer in known if layer.norm is not None))
+    return relative(errors, norms_in(known)) if len(errors) == len(known) else None
+
+
+def norms_in(layers: Iterable[LayerPlan]) -> list[float]:
+    """The norms that are known, of deltas and of biases beside them."""
+    return [norm for layer in layers for norm in (layer.norm, layer.bias_norm) if norm is not None]
 
 
 def relative(errors: Iterable[float], norms: Iterable[float]) -> float:

@@ -15,7 +15,7 @@ from .configuration import output_config
 from .header import output_metadata
 from .notes import notes_on
 from .options import ResizeOptions
-from .plan import Action, LayerPlan, ResizePlan, rank_limit
+from .plan import Action, LayerPlan, ResizePlan, norms_in, rank_limit
 from .scales import new_scale, scales_of
 from .selection import kept, sort_layers, stored
 
@@ -76,8 +76,8 @@ def _ranks(making: _Making) -> Sequence[int]:
     size_of = lambda ranks: making.plan(ranks).size_after  # noqa: E731
     if options.recipe is not None:
         return ranks_for_recipe(making.adapter, options, candidates, size_of)
-    kept = [plan.norm for plan in making.skipped.values() if plan.norm is not None]
-    return ranks_for_budget(making.adapter, options, candidates, size_of, kept)
+    biases = [candidate.bias_norm for candidate in candidates if candidate.bias_norm is not None]
+    return ranks_for_budget(making.adapter, options, candidates, size_of, norms_in(making.skipped.values()) + biases)
 
 
 def _rank_by_rule(options: ResizeOptions, candidate: Candidate) -> int:
@@ -110,9 +110,10 @@ def _analysed(
 def _with_analyses(candidates: Iterable[Candidate], results: Iterable[Analysis]) -> Iterator[Candidate]:
     """Candidates with their spectra, and with their decompositions as far as memory allows."""
     room = _CACHE_BYTES
-    for candidate, (spectrum, decompositions) in zip(candidates, results, strict=True):
+    for candidate, (spectrum, decompositions, bias_norm) in zip(candidates, results, strict=True):
         room -= sum(one.nbytes for one in decompositions if one is not None)
-        yield replace(candidate, spectrum=spectrum, decompositions=decompositions if room > 0 else None)
+        kept = decompositions if room > 0 else None
+        yield replace(candidate, spectrum=spectrum, decompositions=kept, bias_norm=bias_norm)
 
 
 def _with_norms(
@@ -120,10 +121,13 @@ def _with_norms(
 ) -> dict[str, LayerPlan]:
     """Layers that are left alone, with the norms of their deltas: errors are relative to all there is."""
     from ..linalg.streams import map_layers
-    from .calculation import norm_of
+    from .calculation import norms_of
 
-    norms = map_layers(norm_of, (adapter.layers[name] for name in skipped), workers=workers, cancel=cancel)
-    return {name: replace(plan, norm=norm) for (name, plan), norm in zip(skipped.items(), norms, strict=True)}
+    found = map_layers(norms_of, (adapter.layers[name] for name in skipped), workers=workers, cancel=cancel)
+    return {
+        name: replace(plan, norm=norms.delta, bias_norm=norms.bias)
+        for (name, plan), norms in zip(skipped.items(), found, strict=True)
+    }
 
 
 def _cut_errors(
@@ -183,13 +187,14 @@ class _Making:
         norm, error = self._predicted(candidate, rank, action)
         if action == "keep":
             plan = kept(self.adapter, layer, f"rank {layer.rank} already satisfies the request")
-            return replace(plan, norm=norm)
+            return replace(plan, norm=norm, bias_norm=candidate.bias_norm)
         tensors = tuple(_spelled(self.adapter, options, candidate, rank))
         calculated = list(spelling.names[:2])
         if "up_bias" in layer.keys and scale != layer.scale:
             calculated.append(layer.keys["up_bias"])
         plan = LayerPlan(layer.name, layer.kind, action, layer.rank, rank, scale, norm, error)
-        return replace(plan, spelling=spelling, tensors=tensors, calculated=tuple(calculated))
+        plan = replace(plan, spelling=spelling, tensors=tensors, calculated=tuple(calculated))
+        return replace(plan, bias_norm=candidate.bias_norm)
 
     def _predicted(self, candidate: Candidate, rank: int, action: Action) -> tuple[float | None, float | None]:
         """Norm of the delta and norm of what is dropped, before rounding to the output's type."""

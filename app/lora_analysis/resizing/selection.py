@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from ..adapter import Adapter, Layer
+from ..adapter import VECTOR_KINDS, Adapter, Layer
 from ..errors import OptionError, UnknownDialectError
 from ..formats.dtypes import BITS
 from ..formats.layout import TensorPlan
@@ -16,7 +16,6 @@ from .options import OUTPUT_DTYPES, ResizeOptions
 from .plan import LayerPlan, rank_limit
 
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
-_VECTOR_KINDS = frozenset({"norm", "bias", "modulation"})
 
 
 def sort_layers(adapter: Adapter, options: ResizeOptions) -> tuple[list[Candidate], dict[str, LayerPlan]]:
@@ -57,7 +56,7 @@ def stored(adapter: Adapter, key: str) -> TensorPlan:
 def _why_not(adapter: Adapter, layer: Layer, options: ResizeOptions) -> str | None:
     if layer.opaque is not None:
         return layer.opaque
-    if layer.kind in _VECTOR_KINDS:
+    if layer.kind in VECTOR_KINDS:
         return f"a {layer.kind} difference is a vector and has no rank"
     if layer.rank == 0 or rank_limit(layer) == 0:
         return "the layer is empty"

@@ -16,8 +16,8 @@ from ..formats.adapter_output import OutputPlace, check_place, place_for, write_
 from ..formats.encoding import buffer_of
 from ..formats.writer import WriteReport
 from ..linalg.streams import map_layers
-from .calculation import Written, norm_of, rewrite
-from .plan import LayerPlan, ResizePlan, relative
+from .calculation import Written, norms_of, rewrite
+from .plan import LayerPlan, ResizePlan, norms_in, relative
 from .provenance import HISTORY_KEY, UNKNOWN_DIGEST, data_sha256, with_digest
 
 if TYPE_CHECKING:
@@ -104,8 +104,8 @@ def write_resize(
             overwrite=overwrite, late_metadata=late_metadata, progress=progress, cancel=cancel,
         )  # fmt: skip
     layers = {name: _measured(layer, losses.get(name)) for name, layer in plan.layers.items()}
-    norms = [layer.norm for layer in layers.values() if layer.norm is not None]
-    after = relative((loss.error for loss in losses.values()), norms)
+    norms = norms_in(layers.values())
+    after = relative((error for loss in losses.values() for error in (loss.error, loss.bias_error)), norms)
     before = relative((loss.error_before_rounding for loss in losses.values()), norms)
     return ResizeReport(plan, written, layers, after, before)
 
@@ -147,7 +147,7 @@ def _needs_header(plan: ResizePlan) -> str | None:
 
 
 def _measured(layer: LayerPlan, loss: Written | None) -> LayerPlan:
-    return layer if loss is None else replace(layer, norm=loss.norm, error=loss.error)
+    return layer if loss is None else replace(layer, norm=loss.norm, error=loss.error, bias_norm=loss.bias_norm)
 
 
 def _chunks(
@@ -184,9 +184,8 @@ def _noted(losses: dict[str, Written], name: str, result: Written) -> dict[str, 
 
 
 def _unmeasured(plan: ResizePlan) -> list[LayerPlan]:
-    """Layers that stay as they are, and have a delta whose norm is not known."""
-    layers = plan.adapter.layers
-    return [layer for layer in plan.kept if layer.norm is None and layers[layer.name].opaque is None]
+    """Layers that stay as they are, and were not looked at by the plan."""
+    return [layer for layer in plan.kept if layer.bias_norm is None]
 
 
 def _alpha(layer: LayerPlan, shape: tuple[int, ...]) -> Buffer:
@@ -198,5 +197,6 @@ def _alpha(layer: LayerPlan, shape: tuple[int, ...]) -> Buffer:
 def _calculate(plan: ResizePlan, name: str) -> tuple[str, Written]:
     layer, planned = plan.adapter.layers[name], plan.layers[name]
     if not planned.is_changed:
-        return name, Written({}, norm_of(layer) or 0.0, 0.0, 0.0)
+        norms = norms_of(layer)
+        return name, Written({}, norms.delta, 0.0, 0.0, norms.bias)
     return name, rewrite(layer, planned, plan.decompositions.get(name))

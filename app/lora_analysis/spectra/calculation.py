@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from math import hypot
 
 from ..adapter import Adapter
 from ..formats import open_adapter
@@ -55,7 +56,7 @@ def _spectrum(
     cancel: Cancel | None,
 ) -> Spectrum:
     from ..linalg.streams import map_together, out_of, together
-    from .layer import read_spectra
+    from .layer import read_spectra, vector_norm
 
     broken = unusable_modules(adapter)
     names = matching([*adapter.layers, *broken], layers)
@@ -70,10 +71,11 @@ def _spectrum(
         else:
             found.extend(outcome)
     skipped += [layer for name, layer in broken.items() if name in names]
+    whole = hypot(*map(vector_norm, wanted))
     if base is None:
-        return Spectrum(adapter.path, tuple(found), tuple(skipped))
+        return Spectrum(adapter.path, tuple(found), tuple(skipped), vector_norm=whole)
     from .base import beside_base
 
     report = out_of(len(found), progress)
     compared, without = beside_base(adapter, found, base, workers=workers, progress=report, cancel=cancel)
-    return Spectrum(adapter.path, compared, tuple(skipped), os.fspath(base), without)
+    return Spectrum(adapter.path, compared, tuple(skipped), os.fspath(base), without, whole)

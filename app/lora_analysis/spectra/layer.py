@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from math import sqrt
+from math import hypot, sqrt
 from typing import NamedTuple
 
 import numpy as np
 
-from ..adapter import Dense, Finding, Hadamard, Kronecker, Layer, LowRank, Opaque, Stacked, Vector
+from ..adapter import VECTOR_KINDS, Dense, Finding, Hadamard, Kronecker, Layer, LowRank, Opaque, Stacked, Vector
 from ..errors import FormatError, NonFiniteError, OpaqueUpdateError, ShapeError
 from ..formats.blocks import block_of
 from ..formats.roles import role_of, stage_of
@@ -41,6 +41,18 @@ def read_spectra(errors: Mapping[str, Finding], layers: Sequence[Layer]) -> list
     ]
 
 
+def vector_norm(layer: Layer) -> float:
+    """Norm of what a layer adds to vectors: itself where it is one, and the bias beside its weight. 0 for NaN.
+
+    Raises: FileAccessError where the file cannot be read any more.
+    """
+    try:
+        own = layer.update() if layer.kind in VECTOR_KINDS and layer.opaque is None else None
+        return hypot(*(frobenius_norm(vector) for vector in (own, layer.bias()) if vector is not None))
+    except _LAYER_ERRORS:
+        return 0.0
+
+
 class _Part(NamedTuple):
     begun: Begun
     expert: int | None = None
@@ -55,8 +67,7 @@ def _begin(stated: Finding | None, layer: Layer) -> list[_Part] | SkippedLayer:
         update = layer.update()
         match update:
             case Vector():
-                reason, norm = f"a {layer.kind} difference is no matrix", frobenius_norm(update)
-                return SkippedLayer(layer.name, "vector", reason, is_error=False, frobenius_norm=norm)
+                return SkippedLayer(layer.name, "vector", f"a {layer.kind} difference is no matrix", is_error=False)
             case Opaque():
                 return SkippedLayer(layer.name, "opaque", update.reason, is_error=False)
             case Stacked():

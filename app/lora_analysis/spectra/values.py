@@ -100,7 +100,6 @@ class SkippedLayer:
     code: str  # opaque, vector, non-finite, shape, orphan-factor, ...: stable
     reason: str  # for reading
     is_error: bool  # something is wrong with the layer; False for what never has a spectrum
-    frobenius_norm: float | None = None  # of a vector in ‖Δ‖ of the whole adapter; None for the others
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -108,7 +107,6 @@ class SkippedLayer:
             "code": self.code,
             "reason": encodable(self.reason),
             "is_error": self.is_error,
-            "frobenius_norm": self.frobenius_norm,
         }
 
 
@@ -121,6 +119,7 @@ class Spectrum:
     skipped: tuple[SkippedLayer, ...] = ()
     base: str | None = None  # the checkpoint whose weights the deltas were laid beside
     without_base: tuple[SkippedLayer, ...] = ()  # layers that have a spectrum and no figures beside the base
+    vector_norm: float = 0.0  # of all differences that are vectors, those of biases beside a weight among them
 
     @property
     def frobenius_norm(self) -> float:
@@ -190,6 +189,7 @@ class Spectrum:
         document = {
             "path": encodable(self.path),
             "frobenius_norm": self.frobenius_norm,
+            "vector_norm": self.vector_norm,
             "components": [group.to_dict() for group in self.components()],
             "blocks": [group.to_dict() for group in self.blocks()],
             "stages": [group.to_dict() for group in self.stages()],

@@ -59,8 +59,7 @@ function errorOf(spectra: Spectra, model: SizeModel, ranks: number[]): { error: 
     return at === undefined ? layer.count : ranks[at]!;
   });
   const { dropped, whole } = energiesAt(spectra, all);
-  const vectors = spectra.skipped.reduce((sum, layer) => sum + (layer.frobenius_norm ?? 0) ** 2, 0);
-  const error = dropped > 0 ? Math.sqrt(dropped / (whole + vectors)) : 0;
+  const error = dropped > 0 ? Math.sqrt(dropped / (whole + spectra.vector_norm ** 2)) : 0;
   return { error, energy: keptShare(dropped, whole) };
 }
 

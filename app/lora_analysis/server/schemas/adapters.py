@@ -160,7 +160,6 @@ class SkippedLayerInfo(Reply):
     code: str
     reason: str
     is_error: bool
-    frobenius_norm: float | None = None  # of a vector, whose difference belongs to the adapter's
 
 
 class SpectrumMeasures(Reply):
@@ -197,6 +196,7 @@ class Spectra(Reply):
     schema_: str = Field(alias="schema")
     adapter: str
     frobenius_norm: float
+    vector_norm: float = 0.0
     components: list[dict[str, Any]]
     blocks: list[dict[str, Any]]
     layers: list[SpectrumMeasures]
