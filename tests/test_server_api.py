@@ -180,8 +180,8 @@ def test_a_question_is_answered_later_or_at_once(client: TestClient) -> None:
     url = f"/api/v1/adapters/{id_of(client, 'wan-motion')}/spectra"
     job = ok(client.get(url), 202)
     assert job["state"] in ("queued", "running")
-    again = ok(client.get(url), 202) if client.get(url).status_code == 202 else job
-    assert again["id"] == job["id"], "the same question is one job"
+    again = client.get(url)  # by now the answer may be there
+    assert again.status_code == 200 or ok(again, 202)["id"] == job["id"], "the same question is one job"
     assert finished(client, job["id"])["state"] == "succeeded"
     assert client.get(url).status_code == 200
 
