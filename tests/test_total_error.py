@@ -121,6 +121,16 @@ def test_a_spectrum_knows_the_norm_of_what_has_none(work: Work) -> None:
     assert np.hypot(found.frobenius_norm, found.vector_norm) == pytest.approx(np.linalg.norm([*of.values()]), rel=1e-6)
 
 
+@pytest.mark.parametrize("key", [f"{KOHYA}_norm.w_norm", f"{KOHYA}.diff_b"])
+def test_a_spectrum_says_which_vector_holds_no_numbers(key: str, work: Work) -> None:
+    arrays = everything()
+    arrays[key][3] = np.nan
+    found = la.spectrum(work.save(Case(arrays)))
+    (error,) = found.errors
+    assert (error.name, error.code) == (key.rpartition(".")[0], "non-finite")
+    assert found.vector_norm > 0
+
+
 def test_a_vector_that_holds_no_numbers_is_refused(work: Work) -> None:
     arrays = everything()
     arrays[f"{KOHYA}_norm.w_norm"][3] = np.nan

@@ -193,8 +193,13 @@ class _Making:
         if "up_bias" in layer.keys and scale != layer.scale:
             calculated.append(layer.keys["up_bias"])
         plan = LayerPlan(layer.name, layer.kind, action, layer.rank, rank, scale, norm, error)
-        plan = replace(plan, spelling=spelling, tensors=tensors, calculated=tuple(calculated))
-        return replace(plan, bias_norm=candidate.bias_norm)
+        return replace(
+            plan,
+            spelling=spelling,
+            tensors=tensors,
+            calculated=tuple(calculated),
+            bias_norm=candidate.bias_norm,
+        )
 
     def _predicted(self, candidate: Candidate, rank: int, action: Action) -> tuple[float | None, float | None]:
         """Norm of the delta and norm of what is dropped, before rounding to the output's type."""

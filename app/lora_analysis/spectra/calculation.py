@@ -71,7 +71,9 @@ def _spectrum(
         else:
             found.extend(outcome)
     skipped += [layer for name, layer in broken.items() if name in names]
-    whole = hypot(*map(vector_norm, wanted))
+    vectors = [vector_norm(layer) for layer in wanted]
+    skipped += [one for one in vectors if isinstance(one, SkippedLayer)]
+    whole = hypot(*(one for one in vectors if not isinstance(one, SkippedLayer)))
     if base is None:
         return Spectrum(adapter.path, tuple(found), tuple(skipped), vector_norm=whole)
     from .base import beside_base

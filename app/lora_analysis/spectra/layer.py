@@ -41,14 +41,17 @@ def read_spectra(errors: Mapping[str, Finding], layers: Sequence[Layer]) -> list
     ]
 
 
-def vector_norm(layer: Layer) -> float:
-    """Norm of what a layer adds to vectors: itself where it is one, and the bias beside its weight. 0 for NaN.
+def vector_norm(layer: Layer) -> float | SkippedLayer:
+    """Norm of what a layer adds to vectors: itself where it is one, and the bias beside its weight.
 
+    Or why it has none: values that are no numbers. What else is wrong with a layer ``read_spectra`` has said.
     Raises: FileAccessError where the file cannot be read any more.
     """
     try:
         own = layer.update() if layer.kind in VECTOR_KINDS and layer.opaque is None else None
         return hypot(*(frobenius_norm(vector) for vector in (own, layer.bias()) if vector is not None))
+    except NonFiniteError as error:
+        return SkippedLayer(layer.name, error.code, f"of the vector or bias: {error.message}", is_error=True)
     except _LAYER_ERRORS:
         return 0.0
 
