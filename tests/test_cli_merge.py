@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -54,6 +55,14 @@ def test_the_page_says_what_went_in_and_what_came_out(pair: tuple[Path, Path], t
     assert ran.code == 0, ran.err
     for part in ("a.safetensors", "0.5", "by truncation", "layers that lose most", MODULE, "written"):
         assert part in ran.out
+
+
+def test_the_file_is_the_same_whether_or_not_its_hashes_are_shown(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    shown = tmp_path / "shown.safetensors"
+    document = lora("merge", *pair, "-o", shown, "--rank", 2, "--json").json
+    assert lora("merge", *pair, "-o", tmp_path / "page.safetensors", "--rank", 2).code == 0
+    assert document["output"]["sha256"] == hashlib.sha256(shown.read_bytes()).hexdigest()
+    assert (tmp_path / "page.safetensors").read_bytes() == shown.read_bytes()
 
 
 def test_a_dry_run_writes_nothing_and_needs_no_output(pair: tuple[Path, Path], tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError, deserialize, safe_open
-from safetensors.numpy import save
+from safetensors.numpy import load_file, save
 
 from lora_analysis.errors import CancelledError, OptionError, ShapeError
 from lora_analysis.formats.digests import PLACEHOLDERS, request_hashes
@@ -240,6 +240,42 @@ def test_without_hashes_nothing_is_hashed(tmp_path, monkeypatch):
     monkeypatch.setattr(hashlib, "sha256", None)
     report = write_safetensors(tmp_path / "t", [TensorPlan("a", "U8", (1,))], [b"x"], {}, with_hashes=False)
     assert (report.sha256, report.data_sha256) == (None, None)
+
+
+def test_late_metadata_is_written_without_hashes_too(tmp_path):
+    plan, target = [TensorPlan("a", "U8", (1,))], tmp_path / "t"
+    early, late = request_hashes({"k": "early", "sshs_model_hash": ""}), request_hashes({"k": "later"})
+    write_safetensors(target, plan, [b"x"], {"k": "early"}, with_hashes=False, late_metadata=lambda: late)
+    assert read_back(target)[1] == {"k": "later"}
+    write_safetensors(
+        tmp_path / "u", plan, [b"x"], early, with_hashes=False, late_metadata=lambda: early | {"k": "later"}
+    )
+    assert read_back(tmp_path / "u")[1] == {"k": "later", "sshs_model_hash": hashlib.sha256(b"x").hexdigest()}
+
+
+# -- sending ahead -----------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system takes no advice on files")
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_the_disk_is_told_of_every_byte_once_while_more_is_written(is_refused, tmp_path, monkeypatch):
+    advised = []
+
+    def advise(descriptor, offset, length, advice):
+        advised.append((offset, length, advice))
+        if is_refused:
+            raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    monkeypatch.setattr("lora_analysis.formats.atomic._SENT_AT_ONCE", 1000)
+    arrays, plan = big_plan()
+    report = write_safetensors(tmp_path / "t", plan, arrays.values(), {})
+    assert report.size == (tmp_path / "t").stat().st_size
+    np.testing.assert_equal(load_file(tmp_path / "t"), arrays)
+    offsets = [offset for offset, _, _ in advised]
+    assert offsets == [0, *np.cumsum([length for _, length, _ in advised])[:-1]]
+    assert sum(length for _, length, _ in advised) == report.size
+    assert {advice for *_, advice in advised} == {os.POSIX_FADV_DONTNEED}
 
 
 # -- refusals ----------------------------------------------------------------------------------------

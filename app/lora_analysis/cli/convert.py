@@ -67,7 +67,7 @@ def convert(
         component=component, family=base_model, drop=drop,
     )  # fmt: skip
     keep_freed_memory()
-    result = _run(path, options, output, dry_run=dry_run, force=force, threads=threads)
+    result = _run(path, options, output, dry_run=dry_run, force=force, threads=threads, with_hashes=json)
     if json:
         emit_json({"schema": SCHEMA, **result.to_dict(), "dry_run": dry_run})
     else:
@@ -78,7 +78,14 @@ def convert(
 
 
 def _run(
-    path: str, options: ConvertOptions, output: str | None, *, dry_run: bool, force: bool, threads: int | None
+    path: str,
+    options: ConvertOptions,
+    output: str | None,
+    *,
+    dry_run: bool,
+    force: bool,
+    threads: int | None,
+    with_hashes: bool,
 ) -> ConvertPlan | ConvertReport:
     """The plan, or what came of it."""
     from ..converting.planning import plan_conversion
@@ -92,4 +99,6 @@ def _run(
         if dry_run or output is None:
             return plan
         with bytes_bar(os.path.basename(output), wanted=True) as written:
-            return write_conversion(plan, output, overwrite=force, workers=threads, progress=written)
+            return write_conversion(
+                plan, output, overwrite=force, workers=threads, progress=written, with_hashes=with_hashes
+            )

@@ -216,7 +216,9 @@ def merge(
         if options != MergeOptions(words={}) or layer_weights or any(weight != 1 for _, weight in weighted):
             raise OptionError("--from repeats a merge as it was: it takes paths, -o, --force and --dry-run")
         weighted, factors, options, base = _recipe(from_, [path for path, _ in weighted], base)
-    result = _run(weighted, factors, options, output, base=base, dry_run=dry_run, force=force, threads=threads)
+    result = _run(
+        weighted, factors, options, output, base=base, dry_run=dry_run, force=force, threads=threads, with_hashes=json
+    )
     if json:
         emit_json({"schema": SCHEMA, **result.to_dict(), "dry_run": dry_run})
     else:
@@ -296,6 +298,7 @@ def _run(
     dry_run: bool,
     force: bool,
     threads: int | None,
+    with_hashes: bool,
 ) -> MergePlan | MergeReport:
     """The plan, or what came of it."""
     keep_freed_memory()
@@ -324,5 +327,6 @@ def _run(
             return plan
         with bytes_bar(os.path.basename(output), wanted=True) as written:
             return write_merge(
-                plan, output, overwrite=force, workers=threads, progress=written, digests_ahead=ahead
+                plan, output,
+                overwrite=force, workers=threads, progress=written, digests_ahead=ahead, with_hashes=with_hashes,
             )  # fmt: skip

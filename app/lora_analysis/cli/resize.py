@@ -79,6 +79,7 @@ class Job(NamedTuple):
     force: bool
     threads: int | None
     digest_ahead: DigestAhead | None  # of the only input
+    with_hashes: bool  # whether the output's are shown
 
 
 class Outcome(NamedTuple):
@@ -152,7 +153,7 @@ def resize(
             conv_rank=conv_rank, rank_for=ranks_by_pattern(rank_for or ()), min_rank=min_rank, max_rank=max_rank,
             method=method.value, dtype=dtype.value, alpha=alpha.value, keep_structure=keep_structure,
         )  # fmt: skip
-        job = Job(options, dry_run, force, threads, ahead)
+        job = Job(options, dry_run, force, threads, ahead, with_hashes=json)
         keep_freed_memory()
         outcomes = _many(inputs, output, job) if inputs.many else [_one(inputs.paths[0], output, job)]
         code = _show(outcomes, inputs, as_json=json, dry_run=dry_run)
@@ -248,6 +249,7 @@ def _resize(path: str, output: str | None, job: Job) -> ResizePlan | ResizeRepor
             return write_resize(
                 plan, output,
                 overwrite=job.force, workers=job.threads, progress=written, digest_ahead=job.digest_ahead,
+                with_hashes=job.with_hashes,
             )  # fmt: skip
 
 

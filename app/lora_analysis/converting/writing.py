@@ -61,8 +61,11 @@ def write_conversion(
     workers: int | None = None,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
+    with_hashes: bool = True,
 ) -> ConvertReport:
     """Write the planned adapter, whole or not at all, and compare it with the input, layer by layer.
+
+    ``with_hashes``: as for ``write_resize``.
 
     Raises: OptionError, OutputError, NonFiniteError naming the layer, CancelledError.
     """
@@ -72,7 +75,7 @@ def write_conversion(
     tensors = [one.tensor for one in plan.tensors]
     written = write_adapter(
         place, tensors, _chunks(plan, workers, cancel), metadata, plan.config,
-        overwrite=overwrite, progress=progress, cancel=cancel,
+        overwrite=overwrite, with_hashes=with_hashes, progress=progress, cancel=cancel,
     )  # fmt: skip
     return ConvertReport(plan, written, measure(plan, place.weights, workers=workers, cancel=cancel))
 

@@ -101,6 +101,7 @@ def write_adapter(
     config: Mapping[str, Any] | None = None,
     *,
     overwrite: bool = False,
+    with_hashes: bool = True,
     late_metadata: Callable[[], Mapping[str, str]] | None = None,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
@@ -110,14 +111,15 @@ def write_adapter(
     Raises: as ``write_safetensors``. In every case what was there before is untouched.
     """
     if place.is_torch:
-        write = partial(write_torch, overwrite=overwrite, progress=progress, cancel=cancel)
+        write = write_torch
     else:
-        write = partial(
-            write_safetensors, overwrite=overwrite, late_metadata=late_metadata, progress=progress, cancel=cancel
-        )
+        write = partial(write_safetensors, late_metadata=late_metadata)
 
     def write_weights(path: Path) -> WriteReport:
-        return write(path, tensors, chunks, metadata)
+        return write(
+            path, tensors, chunks, metadata,
+            overwrite=overwrite, with_hashes=with_hashes, progress=progress, cancel=cancel,
+        )  # fmt: skip
 
     if place.config is None:
         return write_weights(place.weights)

@@ -62,8 +62,8 @@ def write_safetensors(
 
     A hash in ``metadata`` that holds its placeholder (see ``digests.request_hashes``) is filled in.
     ``late_metadata`` is asked once all data is written, for metadata to write in place of ``metadata``; the header
-    has to be as long as before. ``with_hashes`` also hashes the finished file, which reads it once more, from the
-    page cache.
+    has to be as long as before, and may hold the same placeholders. ``with_hashes`` also hashes the finished file,
+    which reads it once more, from the page cache.
 
     Raises: OptionError for a plan or metadata that no file can hold; ShapeError for a buffer that is
     not what was planned; CancelledError; OutputError. In every case the old file is untouched.
@@ -71,18 +71,18 @@ def write_safetensors(
     header = header_bytes(tensors, metadata)
     size = len(header) + data_size(tensors)
     requested = requested_hashes(metadata)
-    digest = DataDigest(tensors, metadata) if with_hashes or requested or late_metadata is not None else None
+    digest = DataDigest(tensors, metadata) if with_hashes or requested else None
     with closing_chunks(chunks), atomic_file(target, overwrite=overwrite, size_hint=size) as file:
         file.write(header)
         for data in checked_chunks(tensors, chunks, progress, cancel):
             file.write(data)
             if digest is not None:
                 digest.update(data)
-        if late_metadata is not None:
-            metadata = late_metadata()
-        if digest is not None and (requested or late_metadata is not None):
+        if requested or late_metadata is not None:
+            metadata = metadata if late_metadata is None else late_metadata()
+            filled = metadata if digest is None else digest.filled(metadata)
             file.seek(0)
-            file.write(_of_length(len(header), header_bytes(tensors, digest.filled(metadata))))
+            file.write(_of_length(len(header), header_bytes(tensors, filled)))
         sha256 = _hashed_while_synced(file) if with_hashes else None
     return WriteReport(os.fspath(target), size, sha256, digest.hexdigest() if digest else None)
 

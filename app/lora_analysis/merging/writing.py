@@ -65,10 +65,12 @@ def write_merge(
     progress: Progress | None = None,
     cancel: Cancel | None = None,
     digests_ahead: Sequence[DigestAhead] = (),
+    with_hashes: bool = True,
 ) -> MergeReport:
     """Write the planned sum to ``target``, whole or not at all. The inputs are not touched, and must still be open.
 
-    ``digests_ahead``: of the inputs in their order, where their digests were begun before the plan.
+    ``digests_ahead``: of the inputs in their order, where their digests were begun before the plan. ``with_hashes``: as
+    for ``write_resize``.
 
     Raises: OptionError, OutputError, NonFiniteError naming the layer, CancelledError.
     """
@@ -84,6 +86,7 @@ def write_merge(
             progress=progress,
             cancel=cancel,
             late=_with_digests(plan, digests_ahead),
+            with_hashes=with_hashes,
         )
     seen = plan.run.observations
     factored = {name: with_missing(layer, seen.get(name)) for name, layer in done.layers.items()}

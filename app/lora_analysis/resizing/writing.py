@@ -85,11 +85,13 @@ def write_resize(
     cancel: Cancel | None = None,
     digest_ahead: DigestAhead | None = None,
     late: Late | None = None,
+    with_hashes: bool = True,
 ) -> ResizeReport:
     """Write the planned adapter to ``target``, whole or not at all. The input is not touched.
 
     ``digest_ahead``: of the input, where its digest was begun before the plan. ``late``: the metadata to write in place
-    of the plan's, which has to be as long; by default the plan's with the digest of the input.
+    of the plan's, which has to be as long; by default the plan's with the digest of the input. ``with_hashes``: whether
+    the report states those of the output, which cost another look at every byte; the file is the same.
 
     Raises: OptionError, OutputError, NonFiniteError naming the layer, CancelledError.
     """
@@ -101,7 +103,7 @@ def write_resize(
     with _meanwhile(late or _with_input_digest(plan, digest_ahead), cancel) as late_metadata:
         written = write_adapter(
             place, plan.tensors, chunks, plan.metadata, plan.config,
-            overwrite=overwrite, late_metadata=late_metadata, progress=progress, cancel=cancel,
+            overwrite=overwrite, with_hashes=with_hashes, late_metadata=late_metadata, progress=progress, cancel=cancel,
         )  # fmt: skip
     layers = {name: _measured(layer, losses.get(name)) for name, layer in plan.layers.items()}
     norms = norms_in(layers.values())
