@@ -253,6 +253,15 @@ def test_late_metadata_is_written_without_hashes_too(tmp_path):
     assert read_back(tmp_path / "u")[1] == {"k": "later", "sshs_model_hash": hashlib.sha256(b"x").hexdigest()}
 
 
+def test_late_metadata_cannot_ask_for_hashes_that_nobody_counted(tmp_path):
+    plan, key = [TensorPlan("a", "U8", (1,))], "sshs_model_hash"
+    early, late = {key: "0" * 64}, request_hashes({key: ""})
+    assert len(header_bytes(plan, early)) == len(header_bytes(plan, late))
+    with pytest.raises(OptionError, match="asks for hashes"):
+        write_safetensors(tmp_path / "t", plan, [b"x"], early, with_hashes=False, late_metadata=lambda: late)
+    assert not list(tmp_path.iterdir())
+
+
 # -- sending ahead -----------------------------------------------------------------------------------
 
 

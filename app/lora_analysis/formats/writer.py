@@ -62,8 +62,8 @@ def write_safetensors(
 
     A hash in ``metadata`` that holds its placeholder (see ``digests.request_hashes``) is filled in.
     ``late_metadata`` is asked once all data is written, for metadata to write in place of ``metadata``; the header
-    has to be as long as before, and may hold the same placeholders. ``with_hashes`` also hashes the finished file,
-    which reads it once more, from the page cache.
+    has to be as long as before, and may hold placeholders where ``metadata`` does.
+    ``with_hashes`` also hashes the finished file, which reads it once more, from the page cache.
 
     Raises: OptionError for a plan or metadata that no file can hold; ShapeError for a buffer that is
     not what was planned; CancelledError; OutputError. In every case the old file is untouched.
@@ -80,9 +80,12 @@ def write_safetensors(
                 digest.update(data)
         if requested or late_metadata is not None:
             metadata = metadata if late_metadata is None else late_metadata()
-            filled = metadata if digest is None else digest.filled(metadata)
+            if digest is not None:
+                metadata = digest.filled(metadata)
+            elif requested_hashes(metadata):
+                raise OptionError("the late metadata asks for hashes that the first did not ask for")
             file.seek(0)
-            file.write(_of_length(len(header), header_bytes(tensors, filled)))
+            file.write(_of_length(len(header), header_bytes(tensors, metadata)))
         sha256 = _hashed_while_synced(file) if with_hashes else None
     return WriteReport(os.fspath(target), size, sha256, digest.hexdigest() if digest else None)
 
