@@ -21,7 +21,7 @@ from .finite import finite, magnitude
 from .floats import Float32Array, Float64Array, widen
 from .gram import FactorGrams, GramBasis, gram_basis
 
-_PANEL = 32  # singular vectors at a time
+_PANELS = (32, 64, 128)  # where panels of singular vectors end; after these, at multiples of the last
 _RANGE = (1e-12, 1e12)  # of singular values and maps: squares of rounding errors then stay within float32
 
 
@@ -68,7 +68,7 @@ def decompose(update: LowRank, rank: int | None = None, known: FactorGrams | Non
     if basis is None or basis.root is None or basis.gram_up is None or scale == 0.0:
         return None
     singular_values = finite(np.multiply, np.sqrt(basis.eigenvalues[::-1]), scale)
-    kept = basis.trusted if rank is None else min(basis.trusted, ceil(rank / _PANEL) * _PANEL)
+    kept = basis.trusted if rank is None else min(basis.trusted, _whole_panels(rank))
     left, right = _maps(basis, basis.root, basis.gram_up, kept)
     values = np.sqrt(basis.eigenvalues[: -kept - 1 : -1])
     left *= copysign(1.0, update.scale) * np.sqrt(scale / values)
@@ -81,16 +81,25 @@ def decompose(update: LowRank, rank: int | None = None, known: FactorGrams | Non
 def _maps(basis: GramBasis, root: Float64Array, gram_up: Float64Array, kept: int) -> tuple[Float64Array, Float64Array]:
     """``L W`` of the largest values, (rank, kept), and ``(L W)ᵀ Gu``: that is ``Λ Wᵀ L⁻¹``, because Lᵀ Gu L W = W Λ.
 
-    Cheaper than solving, and as good as the eigenvalues are. Panels of fixed width, because a product of another size
-    can round otherwise: what a plan has decomposed whole is written as what was decomposed up to a rank.
+    Cheaper than solving, and as good as the eigenvalues are. In fixed panels, because a product of another size can
+    round otherwise: what a plan has decomposed whole is written as what was decomposed up to a rank. The wider a panel,
+    the faster; the first are narrow, so that a small rank costs little.
     """
     left, right = np.empty((len(root), kept)), np.empty((kept, len(root)))
     vectors = basis.vectors[:, ::-1]
-    for start in range(0, kept, _PANEL):
-        panel = slice(start, min(start + _PANEL, kept))
+    start = 0
+    while start < kept:
+        panel = slice(start, min(_whole_panels(start + 1), kept))
+        start = panel.stop
         columns = root @ vectors[:, panel]
         left[:, panel], right[panel] = columns, columns.T @ gram_up
     return left, right
+
+
+def _whole_panels(rank: int) -> int:
+    """The end of the panel that holds the vector number ``rank``, from 1."""
+    last = _PANELS[-1]
+    return next((end for end in _PANELS if rank <= end), ceil(rank / last) * last)
 
 
 def _in_range(array: Float64Array) -> bool:
