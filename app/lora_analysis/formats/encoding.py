@@ -102,7 +102,7 @@ def _half_bits(values: FloatArray, out: FloatArray, moved: FloatArray | None) ->
     """Write the bits of a block, and say how large the largest of its values is; NaN where one is none.
 
     Adding ``2^(E + 13)`` to ``|x|`` rounds it to a multiple of ``2^(E - 10)``, fp16's step at exponent E, which is the
-    value's, or -14 for what becomes subnormal. The difference of the bits is the multiple, from 0 to 2048; with
+    value's, or -14 for what becomes subnormal. The lower bits of the sum are the multiple, from 0 to 2048; with
     ``(E + 14) << 10`` added it is fp16's exponent and fraction, a carry into the next exponent included.
     ``moved`` receives the difference of the rounded and the old magnitude.
     """
@@ -119,10 +119,9 @@ def _half_bits(values: FloatArray, out: FloatArray, moved: FloatArray | None) ->
     if moved is not None:
         np.subtract(sums, powers, out=moved)  # exact, both times
         moved -= magnitudes
-    bits -= power
     power >>= np.uint32(13)
     bits += power
-    np.copyto(out, bits, casting="unsafe")  # what is cut off is a multiple of 2^16
+    np.copyto(out, bits, casting="unsafe")  # what is cut off, the exponent of the sum too, is a multiple of 2^16
     out -= np.uint16((127 - 1) << 10 & 0xFFFF)  # (E + 127 + 13) - (127 - 1) = E + 14
     np.signbit(values, out=is_negative)
     np.multiply(is_negative, np.uint16(0x8000), out=signs)
