@@ -18,7 +18,7 @@ from .files import FileIdentity, InputFile
 if TYPE_CHECKING:
     from ..adapter import TensorSource
 
-_PIECE = 1 << 24  # bytes; a thread that hashes waits for the interpreter between two pieces, so these are few
+_PIECE = 1 << 22  # bytes: few, because a thread that hashes waits for the interpreter between two; they stay in a cache
 _PEFT_WEIGHTS = "adapter_model.safetensors"
 _LENGTH_BYTES = 8  # of the number before a safetensors header
 
