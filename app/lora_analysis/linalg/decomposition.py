@@ -21,7 +21,7 @@ from .finite import finite, magnitude
 from .floats import Float32Array, Float64Array, widen
 from .gram import FactorGrams, GramBasis, gram_basis
 
-_PANELS = (32, 64, 128)  # where panels of singular vectors end; after these, at multiples of the last
+_PANEL, _FIRST_PANEL = 64, 32  # singular vectors at a time: the wider the faster, but small ranks should cost little
 _RANGE = (1e-12, 1e12)  # of singular values and maps: squares of rounding errors then stay within float32
 
 
@@ -82,24 +82,22 @@ def _maps(basis: GramBasis, root: Float64Array, gram_up: Float64Array, kept: int
     """``L W`` of the largest values, (rank, kept), and ``(L W)ᵀ Gu``: that is ``Λ Wᵀ L⁻¹``, because Lᵀ Gu L W = W Λ.
 
     Cheaper than solving, and as good as the eigenvalues are. In fixed panels, because a product of another size can
-    round otherwise: what a plan has decomposed whole is written as what was decomposed up to a rank. The wider a panel,
-    the faster; the first are narrow, so that a small rank costs little.
+    round otherwise: what a plan has decomposed whole is written as what was decomposed up to a rank.
     """
     left, right = np.empty((len(root), kept)), np.empty((kept, len(root)))
     vectors = basis.vectors[:, ::-1]
     start = 0
     while start < kept:
-        panel = slice(start, min(_whole_panels(start + 1), kept))
-        start = panel.stop
-        columns = root @ vectors[:, panel]
-        left[:, panel], right[panel] = columns, columns.T @ gram_up
+        end = min(_whole_panels(start + 1), kept)
+        columns = root @ vectors[:, start:end]
+        left[:, start:end], right[start:end] = columns, columns.T @ gram_up
+        start = end
     return left, right
 
 
 def _whole_panels(rank: int) -> int:
-    """The end of the panel that holds the vector number ``rank``, from 1."""
-    last = _PANELS[-1]
-    return next((end for end in _PANELS if rank <= end), ceil(rank / last) * last)
+    """``rank`` vectors and the rest of the last one's panel."""
+    return _FIRST_PANEL if rank <= _FIRST_PANEL else ceil(rank / _PANEL) * _PANEL
 
 
 def _in_range(array: Float64Array) -> bool:

@@ -78,16 +78,7 @@ def analyse_sum(summed: LowRank, ranks: Sequence[int], kept: int | None) -> SumA
     None where the sum stays whole and needs no decomposition.
     """
     grams = FactorGrams(gram(summed.up.T, _COLUMNS), gram(summed.down, _COLUMNS))
-    joint = _by_terms(grams, ranks)
+    borders = np.concatenate([[0], np.cumsum(ranks)[:-1]])
+    # Along the rows first: half the time, because these lie in one piece.
+    joint = np.add.reduceat(np.add.reduceat(grams.up * grams.down, borders, axis=1), borders, axis=0)
     return SumAnalysis(joint, grams, None if kept is None else decompose(summed, kept, grams))
-
-
-def _by_terms(grams: FactorGrams, ranks: Sequence[int]) -> Float64Array:
-    """``Σ Guᵢⱼ ∘ Gdᵢⱼ`` of each pair of terms, symmetric. For a few large terms ``reduceat`` is much slower."""
-    ends = np.cumsum(ranks)
-    parts = [slice(end - rank, end) for end, rank in zip(ends, ranks, strict=True)]
-    joint = np.empty((len(parts), len(parts)))
-    for i, rows in enumerate(parts):
-        for j, columns in enumerate(parts[: i + 1]):
-            joint[i, j] = joint[j, i] = np.einsum("ij,ij->", grams.up[rows, columns], grams.down[rows, columns])
-    return joint
