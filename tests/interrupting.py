@@ -26,13 +26,16 @@ class Ended(NamedTuple):
 def interrupted(program: str, *arguments: str) -> Ended:
     """Run ``program`` (Python), send SIGINT once it has printed a line, and wait for its end.
 
-    Raises: subprocess.TimeoutExpired where it goes on. No process and no pipe is left then either.
+    Raises: AssertionError where it ends before that line, with what it said; subprocess.TimeoutExpired where it goes
+    on. No process and no pipe is left then either.
     """
     command = [sys.executable, "-c", AS_ON_A_TERMINAL + program, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         try:
             assert child.stdout is not None
-            child.stdout.readline()
+            if not child.stdout.readline():
+                err = child.communicate(timeout=_LONGEST)[1]
+                raise AssertionError(f"ended with {child.returncode} before its first line: {err}")
             child.send_signal(signal.SIGINT)
             sent = time.monotonic()
             out, err = child.communicate(timeout=_LONGEST)
