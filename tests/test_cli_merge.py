@@ -57,6 +57,20 @@ def test_the_page_says_what_went_in_and_what_came_out(pair: tuple[Path, Path], t
         assert part in ran.out
 
 
+@pytest.mark.parametrize(
+    ("weights", "options", "divided"),
+    [(("0.7", "-0.3"), (), "by their sum, 0.4;"), (("0.7", "0.3"), (), None), (("2", "1"), ("--no-normalize",), None)],
+)
+def test_the_page_says_that_weights_were_divided(
+    weights: tuple[str, str], options: tuple[str, ...], divided: str | None, pair: tuple[Path, Path]
+) -> None:
+    weighted = [f"{path}:{weight}" for path, weight in zip(pair, weights, strict=True)]
+    ran = lora("merge", *weighted, "--dry-run", *options)
+    assert ran.code == 0, ran.err
+    assert ("divided" in ran.out) == (divided is not None)
+    assert divided is None or divided in ran.out
+
+
 def test_the_file_is_the_same_whether_or_not_its_hashes_are_shown(pair: tuple[Path, Path], tmp_path: Path) -> None:
     shown = tmp_path / "shown.safetensors"
     document = lora("merge", *pair, "-o", shown, "--rank", 2, "--json").json

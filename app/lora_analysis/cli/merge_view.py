@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from math import isclose
 from typing import TYPE_CHECKING, Any
 
 from . import wording
@@ -91,7 +92,14 @@ def _facts(document: dict[str, Any]) -> Table:
     ]
     if document["interference"] is not None:
         rows.insert(2, ("agreement", _agreement(document["interference"])))
+    if not all(isclose(item["weight"], item["requested_weight"]) for item in document["inputs"]):
+        rows.insert(1, ("weights", _divided(document["inputs"])))
     return fact_table(rows)
+
+
+def _divided(inputs: list[dict[str, Any]]) -> str:
+    total = sum(item["requested_weight"] for item in inputs)
+    return f"divided by their sum, {total:.4g}; --no-normalize takes them as given"
 
 
 def _agreement(found: dict[str, Any]) -> str:
