@@ -53,15 +53,16 @@ def principal_components(matrix: FloatArray, count: int, *, arrays: bool = True)
     values, vectors = _eigen(gram, count, arrays=arrays)
     if values is None:
         left, s, right = _svd(z, count, arrays=arrays)
+        squares = np.square(s)
     else:
-        s = np.sqrt(values)
+        squares, s = values, np.sqrt(values)
         left, right = _both_sides(z, s, vectors, right=features <= samples)
     if left is not None and right is not None:
         signs = _signs(right)
         left, right = left * signs, right * signs[:, None]
     return PrincipalComponents(
         singular_values=s,
-        explained_variance_ratio=np.square(s) / energy if energy else np.zeros(len(s)),
+        explained_variance_ratio=squares / energy if energy else np.zeros(len(s)),
         total_variance=energy / (samples - 1) if samples > 1 else 0.0,
         components=right,
         scores=left,
