@@ -143,7 +143,7 @@ def test_a_vector_that_holds_no_numbers_is_refused(work: Work) -> None:
 
 @pytest.mark.parametrize("asked", [{"rank": 3}, {"energy": 0.8}, {"error": 0.2}], ids=str)
 @pytest.mark.parametrize("method", ["svd", "slerp", "tsv"])
-def test_a_merge_counts_vectors(method: str, asked: dict[str, Any], tmp_path: Path) -> None:
+def test_a_merge_counts_vectors_and_biases(method: str, asked: dict[str, Any], tmp_path: Path) -> None:
     paths = []
     for number in range(2):
         (tmp_path / str(number)).mkdir()
@@ -152,8 +152,11 @@ def test_a_merge_counts_vectors(method: str, asked: dict[str, Any], tmp_path: Pa
     options = {"method": method, "dtype": "bf16"}
     with la.open(paths[0]) as first, la.open(paths[1]) as second:
         plan = la.plan_merge([first, second], **options, **asked)
-        exact = la.plan_merge([first, second], method=method)
-        sums = {name: la.materialise(made.layer) for name, made in exact.sums.items()}
+        sums = deltas(la.plan_merge([first, second], method=method).rewriting.adapter)
+        before = deltas(first)
+        for name in (f"{KOHYA}_norm", f"{KOHYA}_norm.bias", f"{KOHYA}.bias", f"{KOHYA}_alone"):
+            # Twice as large in the other, and parallel: every method makes their mean.
+            np.testing.assert_allclose(sums[name], 1.5 * before[name], rtol=1e-6)
         report = la.merge(paths, None, tmp_path / "out.safetensors", **options, **asked)
         assert plan.relative_error == pytest.approx(report.relative_error_before_rounding, rel=1e-5)
     with la.open(report.written.path) as merged:

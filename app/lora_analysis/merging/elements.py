@@ -51,9 +51,7 @@ def merged_elements(
     return layer, {key: Calculated(dtype, shape, make)}
 
 
-def merged_bias(
-    shares: Sequence[Share], dtype: str, options: MergeOptions, name: str
-) -> dict[str, Calculated | Carried]:
+def merged_bias(shares: Sequence[Share], dtype: str, options: MergeOptions, name: str) -> dict[str, Calculated]:
     """The difference of the bias beside a layer's weight, under the name it has in its first holder, or would have."""
     if all(share.layer.kind == "bias" for share in shares):
         return {}  # then it is the layer itself

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..adapter import Adapter, LowRank
 from ..errors import OptionError
@@ -26,6 +26,9 @@ from .options import MergeOptions, effective_weights
 from .plan import MergePlan
 from .summed import Summed, SummedLayer, sum_adapters
 from .thresholds import Thresholds
+
+if TYPE_CHECKING:
+    from ..resizing.calculation import Norms
 
 Progress = Callable[[int, int], None]  # layers done, layers in all
 Cancel = Callable[[], bool]
@@ -59,16 +62,18 @@ def plan_merge(
     run = Run(options, Thresholds(options), {})
     summed = sum_adapters(inputs, matched, extras.carried, config, run=run)
     candidates = [_candidate(made) for made in summed.layers.values() if made.spelling is not None]
-    truncation, vectors = options.truncation, dict[str, float]()
+    truncation = options.truncation
+    vectors: dict[str, Norms] = {}
     if predict or (truncation is not None and not truncation.is_fixed):
         run.thresholds.find(workers=workers, cancel=cancel)
         is_whole = truncation is None and options.is_plain_sum and options.how.rank == "exact"
         with run.reading_in_float32():
             candidates = _looked_at(run, candidates, workers, progress, cancel, is_whole=is_whole)
-        vectors = {} if is_whole else _norms_of_vectors(summed, workers, cancel)
+        vectors = {} if is_whole else dict(_norms_of_vectors(summed, workers, cancel))
     build = partial(_build, inputs, options, summed, candidates, vectors)
     size_of = lambda ranks: build(ranks).size_after  # noqa: E731
-    rewriting = build(_ranks(summed, options, candidates, size_of, list(vectors.values())))
+    others = [norm for norms in vectors.values() for norm in norms if norm is not None]
+    rewriting = build(_ranks(summed, options, candidates, size_of, others))
     dropped = (*matched.dropped, *extras.dropped)
     notes = (*method_notes(options), *matched.notes, *layer_weight_notes(inputs))
     return MergePlan(inputs, options, summed.layers, rewriting, dropped, notes, run)
@@ -141,14 +146,17 @@ def _look(run: Run, group: Sequence[Candidate], *, is_whole: bool) -> list[Candi
     return found
 
 
-def _norms_of_vectors(summed: Summed, workers: int | None, cancel: Cancel | None) -> dict[str, float]:
-    """Of the layers that are summed element by element: truncation takes nothing from them, but errors count them."""
+def _norms_of_vectors(summed: Summed, workers: int | None, cancel: Cancel | None) -> Iterator[tuple[str, Norms]]:
+    """Of what is summed element by element: truncation takes nothing from it, but errors count it."""
     from ..linalg.streams import map_layers
-    from ..resizing.calculation import norms_of
+    from ..resizing.calculation import Norms, bias_norm, norms_of
 
-    layers = [made.layer for made in summed.layers.values() if made.spelling is None]
-    found = map_layers(norms_of, layers, workers=workers, cancel=cancel)
-    return {layer.name: norms.delta or 0.0 for layer, norms in zip(layers, found, strict=True)}
+    def measure(made: SummedLayer) -> tuple[str, Norms]:
+        layer = made.layer
+        return layer.name, norms_of(layer) if made.spelling is None else Norms(None, bias_norm(layer))
+
+    held = (made for made in summed.layers.values() if made.spelling is None or made.layer.load_bias is not None)
+    return map_layers(measure, held, workers=workers, cancel=cancel)
 
 
 # -- ranks -------------------------------------------------------------------------------------------
@@ -210,15 +218,16 @@ def _build(
     options: MergeOptions,
     summed: Summed,
     candidates: Sequence[Candidate],
-    vectors: Mapping[str, float],
+    vectors: Mapping[str, Norms],
     ranks: Sequence[int],
 ) -> ResizePlan:
     """The plan that writes the sum at these ranks."""
     chosen = {item.layer.name: (item, rank) for item, rank in zip(candidates, ranks, strict=True)}
     layers = {
-        name: _factored_plan(made, *chosen[name]) if name in chosen else _plain_plan(made, vectors.get(name))
+        name: _factored_plan(made, *chosen[name]) if name in chosen else _plain_plan(made)
         for name, made in summed.layers.items()
     }
+    layers |= {name: _with_norms(layers[name], norms) for name, norms in vectors.items()}
     tensors = aligned([*(tensor for layer in layers.values() for tensor in layer.tensors), *summed.carried])
     metadata = output_metadata(inputs, options, layers)
     asked = options.as_resize()
@@ -254,7 +263,12 @@ def _factored_plan(made: SummedLayer, candidate: Candidate, rank: int) -> LayerP
     )
 
 
-def _plain_plan(made: SummedLayer, norm: float | None) -> LayerPlan:
+def _plain_plan(made: SummedLayer) -> LayerPlan:
     layer = made.layer
-    error = None if norm is None else 0.0
-    return LayerPlan(layer.name, layer.kind, "cast", None, None, 1.0, norm, error, tensors=made.beside)
+    return LayerPlan(layer.name, layer.kind, "cast", None, None, 1.0, None, None, tensors=made.beside)
+
+
+def _with_norms(layer: LayerPlan, norms: Norms) -> LayerPlan:
+    if norms.delta is None:
+        return replace(layer, bias_norm=norms.bias)
+    return replace(layer, norm=norms.delta, error=0.0, bias_norm=norms.bias)

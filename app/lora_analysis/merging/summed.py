@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..adapter import Adapter, BaseModel, Layer
+from ..adapter import Adapter, BaseModel, Layer, Vector
 from ..formats.adapter_output import input_files
 from ..formats.families import UNKNOWN
 from ..formats.layout import TensorPlan
@@ -68,13 +68,21 @@ def sum_adapters(
             layer, own = merged_elements(shares, stored, options, home)
         else:
             layer, spelling, ranks = merged_factors(shares, inputs[0].adapter.dialect, stored, run, home)
-        beside = {**own, **merged_bias(holders, stored, options, layer.name), **_reshape(holders)}
+        bias = merged_bias(holders, stored, options, layer.name)
+        beside = {**own, **bias, **_reshape(holders)}
         tensors |= beside
         kinds = tuple(dict.fromkeys(share.layer.kind for share in shares))
         numbers = tuple(dict.fromkeys(share.input for share in holders))
-        summed[layer.name] = SummedLayer(layer, numbers, kinds, stored, spelling, tuple(_plans(beside)), ranks)
+        summed[layer.name] = SummedLayer(
+            _with_bias(layer, bias), numbers, kinds, stored, spelling, tuple(_plans(beside)), ranks
+        )
     layers_alone = {name: item.layer for name, item in summed.items()}
     return Summed(_adapter(inputs, layers_alone, tensors, config), summed, tuple(_plans(carried)))
+
+
+def _with_bias(layer: Layer, bias: Mapping[str, Calculated]) -> Layer:
+    made = next(iter(bias.values()), None)
+    return layer if made is None else layer.varied(load_bias=lambda: Vector(made.make()))
 
 
 def _reshape(shares: Sequence[Share]) -> dict[str, Calculated | Carried]:

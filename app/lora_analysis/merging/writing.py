@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from math import hypot
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..formats.adapter_output import OutputPlace
 from ..formats.digest_ahead import DigestAhead
 from ..formats.writer import WriteReport
 from ..linalg.streams import map_layers
-from ..resizing.plan import LayerPlan, relative, total_error
+from ..resizing.plan import LayerPlan, norms_in, relative, total_error
 from ..resizing.provenance import data_sha256
 from ..resizing.writing import Late, ResizeReport, check_output, write_resize
 from .elements import measure_rounding
@@ -90,9 +90,9 @@ def write_merge(
         )
     seen = plan.run.observations
     factored = {name: with_missing(layer, seen.get(name)) for name, layer in done.layers.items()}
-    layers = factored | dict(_measured_elements(plan, workers, cancel))
-    error = total_error(layers.values())
-    assert error is not None  # every layer was measured
+    vectors = dict(_measured_vectors(plan, workers, cancel))
+    layers = {name: vectors[name].of(layer) if name in vectors else layer for name, layer in factored.items()}
+    error = _with_biases(total_error(layers.values()), vectors.values(), layers)
     return MergeReport(plan, done.written, layers, error, _before_rounding(done, layers, plan))
 
 
@@ -110,17 +110,36 @@ def _with_digests(plan: MergePlan, ahead: Sequence[DigestAhead]) -> Late:
 def _before_rounding(done: ResizeReport, layers: Mapping[str, LayerPlan], plan: MergePlan) -> float:
     """Truncation, and what the factors left out before it, relative to the whole merged delta."""
     missing = [found.missing for found in plan.run.observations.values()]
-    factored = hypot(*(layer.norm for layer in done.layers.values() if layer.norm is not None))
-    norms = (layer.norm for layer in layers.values() if layer.norm is not None)
-    return relative([done.relative_error_before_rounding * factored, *missing], norms)
+    whole = hypot(*norms_in(done.layers.values()))
+    return relative([done.relative_error_before_rounding * whole, *missing], norms_in(layers.values()))
 
 
-def _measured_elements(plan: MergePlan, workers: int | None, cancel: Cancel | None) -> Iterator[tuple[str, LayerPlan]]:
-    """The layers without factors, with what rounding did to them."""
+class _Measured(NamedTuple):
+    """What is summed element by element in a layer, with what rounding did: a delta without factors, and the bias."""
 
-    def measure(made: SummedLayer) -> tuple[str, LayerPlan]:
-        norm, error = measure_rounding(made.layer.update(), made.dtype)
-        return made.layer.name, replace(plan.layers[made.layer.name], norm=norm, error=error)
+    delta: tuple[float, float] | None  # norm and error
+    bias_norm: float
+    bias_error: float
 
-    elements = (made for made in plan.sums.values() if made.spelling is None)
-    return map_layers(measure, elements, workers=workers, cancel=cancel)
+    def of(self, layer: LayerPlan) -> LayerPlan:
+        if self.delta is None:
+            return replace(layer, bias_norm=self.bias_norm)
+        norm, error = self.delta
+        return replace(layer, norm=norm, error=error, bias_norm=self.bias_norm)
+
+
+def _with_biases(error: float | None, vectors: Iterable[_Measured], layers: Mapping[str, LayerPlan]) -> float:
+    """The relative error of all deltas, and what rounding did to the biases beside them."""
+    assert error is not None  # every layer was measured
+    norms = norms_in(layers.values())
+    return relative([error * hypot(*norms), *(one.bias_error for one in vectors)], norms)
+
+
+def _measured_vectors(plan: MergePlan, workers: int | None, cancel: Cancel | None) -> Iterator[tuple[str, _Measured]]:
+    def measure(made: SummedLayer) -> tuple[str, _Measured]:
+        layer, bias = made.layer, made.layer.bias()
+        delta = None if made.spelling is not None else measure_rounding(layer.update(), made.dtype)
+        return layer.name, _Measured(delta, *(measure_rounding(bias, made.dtype) if bias is not None else (0.0, 0.0)))
+
+    held = (made for made in plan.sums.values() if made.spelling is None or made.layer.load_bias is not None)
+    return map_layers(measure, held, workers=workers, cancel=cancel)

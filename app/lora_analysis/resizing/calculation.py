@@ -50,7 +50,7 @@ def analyse(layer: Layer) -> Analysis:
             products.singular_values(part) if found is None else found.singular_values
             for part, found in zip(parts, decompositions, strict=True)
         ]
-        return Analysis(pooled(spectra), decompositions, _bias_norm(layer))
+        return Analysis(pooled(spectra), decompositions, bias_norm(layer))
 
 
 class Norms(NamedTuple):
@@ -64,12 +64,13 @@ def norms_of(layer: Layer) -> Norms:
     """The norms of a layer. Raises: as ``analyse``."""
     with _Named(layer):
         if layer.opaque is not None:
-            return Norms(None, _bias_norm(layer))
+            return Norms(None, bias_norm(layer))
         is_nothing = layer.rank == 0 or layer.scale == 0 or 0 in (layer.shape or ())
-        return Norms(0.0 if is_nothing else products.frobenius_norm(layer.update()), _bias_norm(layer))
+        return Norms(0.0 if is_nothing else products.frobenius_norm(layer.update()), bias_norm(layer))
 
 
-def _bias_norm(layer: Layer) -> float:
+def bias_norm(layer: Layer) -> float:
+    """Of the difference of the bias beside a layer's weight; 0 where there is none."""
     bias = layer.bias()
     return 0.0 if bias is None else products.frobenius_norm(bias)
 
@@ -232,7 +233,7 @@ def _store(layer: Layer, plan: LayerPlan, parts: Sequence[Update], made: Sequenc
         sqrt(sum(one.norm**2 for one in made)),
         before,
         sqrt(sum(error**2 for error in errors)),
-        _bias_norm(layer),
+        bias_norm(layer),
         bias_error,
     )
 
