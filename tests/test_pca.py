@@ -146,6 +146,17 @@ def test_any_matrix_equals_scikit_learn(matrix, count, arrays):
     np.testing.assert_allclose(standardised(matrix)[0], scaler.transform(matrix), atol=1e-7)
 
 
+@pytest.mark.parametrize("shape", [(2, 10), (3, 4), (10, 2)])
+def test_values_that_hardly_differ_equal_scikit_learn(shape):
+    """What rounding leaves of their mean is no component."""
+    for seed in range(20):
+        matrix = 1000 + 1e-6 * np.random.default_rng(seed).standard_normal(shape)
+        count = min(shape)
+        found = principal_components(matrix, count, arrays=False).singular_values
+        expected = scikit(matrix, count)[0].singular_values_
+        np.testing.assert_allclose(found, expected, atol=1e-9 * expected[0])
+
+
 @pytest.mark.parametrize("shape", [(40, 7), (7, 40)])
 def test_both_routes_give_the_same_components_and_signs(shape, monkeypatch):
     matrix = normal(1, *shape)

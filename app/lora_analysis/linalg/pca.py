@@ -3,7 +3,7 @@
 ::
 
     Z = (X - mean) / std        per column; a constant column becomes zeros
-    Z = U S Vᵀ                  components Vᵀ, scores U S, explained variance S² / (samples - 1)
+    Z - mean = U S Vᵀ           components Vᵀ, scores U S, explained variance S² / (samples - 1)
 
 **The fast route.** S² are the eigenvalues of the smaller of ``Z Zᵀ`` and ``Zᵀ Z``, which for a LoRA factor is rank x
 rank. Forming it in float64 perturbs every eigenvalue by a small multiple of ``ε λ₁``, so S has the relative error
@@ -47,6 +47,7 @@ def principal_components(matrix: FloatArray, count: int, *, arrays: bool = True)
     """
     require_finite("the matrix", matrix)
     z, constant = standardised(matrix)
+    z -= z.mean(axis=0)  # PCA centres again: of values that hardly differ, rounding leaves a mean beside their spread
     samples, features = z.shape
     gram = z.T @ z if features <= samples else z @ z.T
     energy = float(np.trace(gram))
