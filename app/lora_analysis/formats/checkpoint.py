@@ -16,14 +16,12 @@ from typing import NamedTuple
 from ..adapter import FloatArray, TensorInfo
 from ..errors import ConfigError, FileAccessError, OptionError
 from .container import open_source
+from .discovery import COMPONENTS, DENOISERS, PIPELINE_INDEX, component_folders
 from .folder import read_config
 from .source import FileSource
 
 _HEADER_LIMIT = 100_000_000  # bytes; what the format allows
 _INDEX = ".safetensors.index.json"
-_PIPELINE = "model_index.json"
-_DENOISERS = ("unet", "transformer", "transformer_2", "prior")
-_COMPONENTS = (*_DENOISERS, "text_encoder", "text_encoder_2", "text_encoder_3")  # what adapters change
 # Of several files in a folder, what diffusers and transformers load: the others are variants, "model.fp16.safetensors".
 _USUAL = ("diffusion_pytorch_model", "model")
 NORMS_SUFFIX = ".norms.json"  # of the file beside a checkpoint that keeps its weights' norms
@@ -107,7 +105,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Iterator[Checkpoint]:
     OptionError for a pipeline with two denoisers, whose weights have the same names.
     """
     path = Path(path)
-    parts = _parts_of_pipeline(path) if (path / _PIPELINE).is_file() else {"": _part_of(path)}
+    parts = _parts_of_pipeline(path) if (path / PIPELINE_INDEX).is_file() else {"": _part_of(path)}
     with ExitStack() as stack:
         shards: dict[str, FileSource] = {}
         homes: dict[str, str] = {}
@@ -130,18 +128,20 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Iterator[Checkpoint]:
         if "" in parts:
             yield Checkpoint(path, shards, parts[""].index_file, homes)
         else:
-            yield Checkpoint(path, shards, path / _PIPELINE, homes, {file: os.path.dirname(file) for file in shards})
+            yield Checkpoint(
+                path, shards, path / PIPELINE_INDEX, homes, {file: os.path.dirname(file) for file in shards}
+            )
 
 
 def _parts_of_pipeline(path: Path) -> dict[str, _Part]:
     """Component -> its files, of the components that adapters change."""
-    listed = read_config(path / _PIPELINE) or {}
-    found = [name for name in _COMPONENTS if name in listed and (path / name).is_dir()]
-    denoisers = [str(path / name) for name in found if name in _DENOISERS]
+    listed = read_config(path / PIPELINE_INDEX) or {}
+    found = [name for name in component_folders(os.fspath(path)) if name in listed]
+    denoisers = [str(path / name) for name in found if name in DENOISERS]
     if len(denoisers) > 1:
         raise OptionError(f"{path}: the pipeline has several denoisers; name one of {', '.join(denoisers)}")
     if not found:
-        raise FileAccessError(f"{path}: the pipeline has none of the folders {', '.join(_COMPONENTS)}")
+        raise FileAccessError(f"{path}: the pipeline has none of the folders {', '.join(COMPONENTS)}")
     return {name: _part_of(path / name) for name in found}
 
 

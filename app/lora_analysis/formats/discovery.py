@@ -1,4 +1,4 @@
-"""What looks like an adapter in a folder, by names alone."""
+"""What looks like an adapter or a checkpoint in a folder, by names alone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import re
 from .folder import CONFIG_NAME, WEIGHT_NAMES
 
 ADAPTER_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".gguf")
+PIPELINE_INDEX = "model_index.json"  # of diffusers: lists the components, which lie in folders of their names
+DENOISERS = ("unet", "transformer", "transformer_2", "prior")
+COMPONENTS = (*DENOISERS, "text_encoder", "text_encoder_2", "text_encoder_3")  # what adapters change
 
 
 def is_adapter_folder(folder: str) -> bool:
@@ -26,6 +29,19 @@ def is_checkpoint_folder(folder: str) -> bool:
         return False
     with os.scandir(folder) as entries:
         return sum(entry.name.endswith(_INDEX) and not entry.name.startswith(".") for entry in entries) == 1
+
+
+def is_pipeline_folder(folder: str) -> bool:
+    """Whether the folder is a pipeline that can be one adapter's base: of two denoisers, each has its own adapters."""
+    if is_adapter_folder(folder) or not os.path.isfile(os.path.join(folder, PIPELINE_INDEX)):
+        return False
+    found = component_folders(folder)
+    return bool(found) and sum(name in DENOISERS for name in found) <= 1
+
+
+def component_folders(folder: str) -> list[str]:
+    """The folders of a pipeline's components that adapters change."""
+    return [name for name in COMPONENTS if os.path.isdir(os.path.join(folder, name))]
 
 
 def is_shard(name: str) -> bool:

@@ -18,7 +18,14 @@ from typing import Any
 
 from ...errors import CancelledError, ConfigError, LoraAnalysisError
 from ...formats.checkpoint import open_checkpoint
-from ...formats.discovery import ADAPTER_SUFFIXES, is_adapter_folder, is_checkpoint_folder, is_shard
+from ...formats.discovery import (
+    ADAPTER_SUFFIXES,
+    component_folders,
+    is_adapter_folder,
+    is_checkpoint_folder,
+    is_pipeline_folder,
+    is_shard,
+)
 from ...metadata import inspect
 from ...text import printable
 from ..roots import Root, is_within, resolve_within
@@ -146,7 +153,7 @@ def read_facts(root: Root, location: str, path: str) -> Facts:
 
 
 def _facts(place: str) -> Facts:
-    if os.path.isdir(place) and is_checkpoint_folder(place):
+    if os.path.isdir(place) and (is_checkpoint_folder(place) or is_pipeline_folder(place)):
         found = _checkpoint_facts(place)
         if found is None:
             raise ConfigError("the files of this index hold no weight")
@@ -198,8 +205,8 @@ def walk_root(root: Root, cancel: Cancel) -> _Walk:
             subfolders[:] = [name for name in subfolders if is_adapter_folder(os.path.join(folder, name))]
             continue
         is_whole = folder != root.path and is_checkpoint_folder(folder)
-        if is_whole:
-            walk.items.append(_folder(root, folder))
+        if is_whole or (folder != root.path and is_pipeline_folder(folder)):
+            walk.items.append(_folder(root, folder))  # a pipeline's components are checkpoints of their own too
         for name in sorted(files):
             if is_whole and is_shard(name):
                 continue
@@ -254,17 +261,23 @@ def _file(root: Root, place: str) -> Found:
 
 
 def _folder(root: Root, place: str) -> Found:
-    """A folder changes when any file directly in it does."""
+    """A folder changes when any file directly in it does; a pipeline, when one of its components does."""
+    inside = component_folders(place) if is_pipeline_folder(place) else []
+    files = [found for name in ("", *inside) for found in _files_in(os.path.join(place, name))]
+    newest = max((found.st_mtime_ns for found in files), default=os.stat(place).st_mtime_ns)
+    return Found(_inside(root, place), "folder", sum(found.st_size for found in files), newest, _stamp(files))
+
+
+def _files_in(folder: str) -> list[os.stat_result]:
+    """The files directly in a folder, by name."""
     files = []
-    with os.scandir(place) as entries:
+    with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             try:
                 files.append(entry.stat())
             except OSError:  # a link that leads nowhere
                 continue
-    files = [found for found in files if stat.S_ISREG(found.st_mode)]
-    newest = max((found.st_mtime_ns for found in files), default=os.stat(place).st_mtime_ns)
-    return Found(_inside(root, place), "folder", sum(found.st_size for found in files), newest, _stamp(files))
+    return [found for found in files if stat.S_ISREG(found.st_mode)]
 
 
 def _stamp(files: list[os.stat_result]) -> str:

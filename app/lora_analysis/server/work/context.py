@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...errors import FileAccessError, OptionError
+from ...formats.discovery import PIPELINE_INDEX, component_folders, is_pipeline_folder
 from ...json_ready import json_ready
 from ..catalog.scan import add_item
 from ..catalog.store import Catalog, Location
@@ -70,14 +71,13 @@ class Work:
         root, found = self._located(self.params["base"])
         place = resolve_within(root, found.path)
         own = os.path.join(_BASES, found.id, os.path.basename(found.path))
-        is_folder = os.path.isdir(place)
-        os.makedirs(own if is_folder else os.path.dirname(own), mode=0o700, exist_ok=True)
-        if not is_folder:
+        if os.path.isdir(place):
+            inside = component_folders(place) if is_pipeline_folder(place) else []
+            for name in ("", *inside):
+                _link_weights(os.path.join(place, name), os.path.join(own, name))
+        else:
+            os.makedirs(os.path.dirname(own), mode=0o700, exist_ok=True)
             _link(place, own)
-            return own
-        for name in os.listdir(place):
-            if name.endswith((".safetensors", ".safetensors.index.json")):
-                _link(os.path.join(place, name), os.path.join(own, name))
         return own
 
     def _located(self, item: str) -> tuple[Root, Location]:
@@ -130,6 +130,14 @@ class Work:
         with open(temporary, "wb") as file:
             file.write(data)
         os.replace(temporary, self._result)
+
+
+def _link_weights(folder: str, names: str) -> None:
+    """Links in the folder ``names`` to the weights of another, and to what says which belong together."""
+    os.makedirs(names, mode=0o700, exist_ok=True)
+    for name in os.listdir(folder):
+        if name.endswith((".safetensors", ".safetensors.index.json", PIPELINE_INDEX)):
+            _link(os.path.join(folder, name), os.path.join(names, name))
 
 
 def _link(place: str, name: str) -> None:
