@@ -303,10 +303,7 @@ describe.skipIf(reason)("the web UI on a real server", () => {
       await idOf(session.page, "sdxl-character-kohya"),
     ];
     const page = await go(`/merge?ids=${first}&ids=${second}&weights=0.7&weights=0.3&rank=4`);
-    await page
-      .getByText(/base checkpoint|--base/)
-      .first()
-      .waitFor({ timeout: 50_000 }); // why there is no plan
+    await page.getByRole("heading", { name: "Trained on which base?" }).waitFor({ timeout: 50_000 });
     await page.getByRole("combobox", { name: "Base checkpoint" }).click();
     await page.getByRole("option", { name: /^sdxl-base/ }).click();
     await page.waitForURL(/base=/);

@@ -16,7 +16,8 @@ interface CheckpointSelectProps {
 /** Chooses base weights among those that lie in the served folders. */
 export function CheckpointSelect({ label, description, value, onChange, required = false }: CheckpointSelectProps) {
   const found = useQuery(checkpoints);
-  const rows = found.data ?? [];
+  // As they read, so that a pipeline comes before its components.
+  const rows = [...(found.data ?? [])].sort((a, b) => placeOf(a).localeCompare(placeOf(b)));
   const isUnknown = Boolean(value) && found.isSuccess && !rows.some(({ id }) => id === value);
   return (
     <Select

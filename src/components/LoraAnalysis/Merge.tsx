@@ -5,6 +5,7 @@ import { useQueries, useQuery } from "@tanstack/react-query";
 import { useNavigate, useSearch } from "@tanstack/react-router";
 import { useMemo, useState } from "react";
 import type { Schemas } from "../../api/client";
+import { ApiError } from "../../api/errors";
 import { adapterRow, comparison, mergeMethods, mergePlan, useAnalysis } from "../../api/queries";
 import { useTray } from "../../app/Tray";
 import type { ComparisonDocument } from "../../lib/comparison";
@@ -115,6 +116,7 @@ function Merging({
   const hasDora = rows.some(({ data }) => data?.dora);
   const base = hasDora ? search.base : undefined; // without one there is nothing that a base is for
   const plan = useQuery(mergePlan(asked.active, asked.options, base, methods.isSuccess && isFitting));
+  const needsBase = hasDora && !base && plan.error instanceof ApiError && plan.error.code === "opaque";
   const isCurrent = plan.isSuccess && !plan.isPlaceholderData && asked.active === active && asked.options === options;
   const ids = inputs.map((one) => one.adapter);
   const found = useAnalysis(comparison(ids.slice(0, 8), ids.length >= 2));
@@ -214,12 +216,21 @@ function Merging({
         />
       </Stack>
       <Stack>
-        <MergePlanView
-          plan={plan.data}
-          error={plan.isError ? plan.error : null}
-          isFetching={plan.isFetching}
-          isCurrent={isCurrent}
-        />
+        {needsBase ? (
+          <Empty title="Trained on which base?" icon={<IconGitMerge size={42} stroke={1.3} aria-hidden />}>
+            <Text size="sm">
+              A DoRA sets the norms of its base's weights: without them it has no delta to add. Choose the base
+              checkpoint that it was trained on.
+            </Text>
+          </Empty>
+        ) : (
+          <MergePlanView
+            plan={plan.data}
+            error={plan.isError ? plan.error : null}
+            isFetching={plan.isFetching}
+            isCurrent={isCurrent}
+          />
+        )}
         {found.isLoading && (
           <Waiting what="Measuring how they meet" done={found.progress?.done} total={found.progress?.total} />
         )}
