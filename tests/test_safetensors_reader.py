@@ -211,7 +211,7 @@ def test_what_the_reference_library_writes_is_read_back_bit_for_bit(data: st.Dat
         (safetensors_bytes(b'{"\xff":0}'), "not UTF-8"),
         (safetensors_bytes("{}".encode("utf-16")), "not UTF-8"),
         (safetensors_bytes("\ufeff{}"), "not JSON"),
-        (safetensors_bytes('{"a":' + "[" * 5000 + "]" * 5000 + "}"), "nested too deeply"),
+        (safetensors_bytes('{"a":' + "[" * 400_000 + "]" * 400_000 + "}"), "nested too deeply"),
         (safetensors_bytes('{"a":' + "9" * 5000 + "}"), "too many digits"),
         (safetensors_bytes('{"a":NaN}'), "NaN is no JSON number"),
         (safetensors_bytes('{"a":1e999}'), "the number 1e999 is too large"),

@@ -23,6 +23,16 @@ _LOCAL = frozenset(
 )
 
 
+class _Own:
+    """A thread's connection. It closes when the thread ends, or when the database goes, which another may cause."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def __del__(self) -> None:
+        self.connection.close()
+
+
 class Database:
     """A database file that is made, or brought up to date, by ``schema``: one script per version."""
 
@@ -50,15 +60,16 @@ class Database:
             connection.execute(f"PRAGMA user_version = {number}")
 
     def _connection(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
+        own: _Own | None = getattr(self._local, "own", None)
+        if own is None:
+            connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            own = _Own(connection)
             connection.row_factory = sqlite3.Row
             connection.execute(f"PRAGMA journal_mode = {self.journal}")
             connection.execute("PRAGMA synchronous = NORMAL" if self.journal == "wal" else "PRAGMA synchronous = FULL")
             connection.execute("PRAGMA cache_size = -1000")  # KiB per thread, of which there are forty
-            self._local.connection = connection
-        return connection
+            self._local.own = own
+        return own.connection
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -80,10 +91,10 @@ class Database:
 
     def close(self) -> None:
         """Close this thread's connection; those of other threads close when these end."""
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is not None:
-            connection.close()
-            self._local.connection = None
+        own: _Own | None = getattr(self._local, "own", None)
+        if own is not None:
+            own.connection.close()
+            del self._local.own
 
 
 def is_local_disk(folder: str, mounts: str = "/proc/self/mounts") -> bool:
