@@ -9,7 +9,7 @@ from fastapi.responses import Response
 
 from ..asking import ServerDep, Wait, answer, ask, pending, result_of
 from ..schemas.adapters import CompareRequest, Comparison
-from ..schemas.common import AdapterId, AdapterPath, CheckpointId
+from ..schemas.common import AdapterId, AdapterPath, CheckpointQuery
 from ..schemas.jobs import (
     BakePlan,
     BakePlanRequest,
@@ -58,7 +58,7 @@ async def pca(request: PcaRequest, server: ServerDep, wait: Wait = 0) -> Respons
 async def base_spectrum(
     id: AdapterPath,  # noqa: A002  # the name in the path
     server: ServerDep,
-    base: Annotated[CheckpointId, Query()],
+    base: CheckpointQuery,
     wait: Wait = 0,
 ) -> Response:
     """Every delta beside its base weight: relative size, amplification, alignment, intruder dimensions."""

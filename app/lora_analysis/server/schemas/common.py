@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Path
+from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 AdapterId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{20}$")]
-CheckpointId = Annotated[
-    str,
-    StringConstraints(pattern=r"^[0-9a-f]{20}$"),
-    Field(description="Id of a checkpoint: of those that GET /checkpoints lists."),
-]
+_CHECKPOINT = "Id of a checkpoint: of those that GET /checkpoints lists."
+CheckpointId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{20}$"), Field(description=_CHECKPOINT)]
+CheckpointQuery = Annotated[str, Query(pattern=r"^[0-9a-f]{20}$", description=_CHECKPOINT)]
 AdapterPath = Annotated[
     str, Path(alias="id", description="Id of an adapter in the catalog.", pattern=r"^[0-9a-f]{20}$")
 ]
