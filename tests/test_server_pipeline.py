@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,3 +114,19 @@ def test_a_component_elsewhere_is_not_followed(library: Path, tmp_path: Path) ->
         assert "whole" not in checkpoints(client)
         rows = by_path(ok(client.get("/api/v1/adapters?limit=100"))["items"])
     assert rows["whole"]["error"]["code"] == "file-access"
+    here = [*library.glob("whole/*.json"), *library.glob("whole/text_encoder/*")]
+    assert rows["whole"]["size_bytes"] == sum(path.stat().st_size for path in here)
+
+
+def test_a_component_that_cannot_be_listed_stops_no_scan(library: Path, tmp_path: Path) -> None:
+    unet = library / "whole" / "unet"
+    unet.chmod(0)
+    try:
+        if os.access(unet, os.R_OK):
+            pytest.skip("this user may list every folder")
+        with serving(tmp_path / "state", library) as client:
+            rows = by_path(ok(client.get("/api/v1/adapters?limit=100"))["items"])
+    finally:
+        unet.chmod(0o755)
+    assert rows["whole"]["error"] is not None
+    assert rows["plain.safetensors"]["error"] is None

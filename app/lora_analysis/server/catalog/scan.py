@@ -13,6 +13,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -262,8 +263,12 @@ def _file(root: Root, place: str) -> Found:
 
 def _folder(root: Root, place: str) -> Found:
     """A folder changes when any file directly in it does; a pipeline, when one of its components does."""
-    inside = component_folders(place) if is_pipeline_folder(place) else []
-    files = [found for name in ("", *inside) for found in _files_in(os.path.join(place, name))]
+    files = _files_in(place)
+    for name in component_folders(place) if is_pipeline_folder(place) else ():
+        component = os.path.join(place, name)
+        if not os.path.islink(component):
+            with suppress(OSError):  # it cannot be listed, which reading the pipeline will say
+                files += _files_in(component)
     newest = max((found.st_mtime_ns for found in files), default=os.stat(place).st_mtime_ns)
     return Found(_inside(root, place), "folder", sum(found.st_size for found in files), newest, _stamp(files))
 
