@@ -31,16 +31,19 @@ def is_checkpoint_folder(folder: str) -> bool:
         return sum(entry.name.endswith(_INDEX) and not entry.name.startswith(".") for entry in entries) == 1
 
 
-def is_pipeline_folder(folder: str) -> bool:
-    """Whether the folder is a pipeline that can be one adapter's base: of two denoisers, each has its own adapters."""
-    if is_adapter_folder(folder) or not os.path.isfile(os.path.join(folder, PIPELINE_INDEX)):
-        return False
+def pipeline_components(folder: str) -> list[str]:
+    """The components of a pipeline that can be one adapter's base; none where the folder is none.
+
+    Of two denoisers each has its own adapters: such a pipeline is no base.
+    """
+    if not os.path.isfile(os.path.join(folder, PIPELINE_INDEX)) or is_adapter_folder(folder):
+        return []
     found = component_folders(folder)
-    return bool(found) and sum(name in DENOISERS for name in found) <= 1
+    return found if sum(name in DENOISERS for name in found) <= 1 else []
 
 
 def component_folders(folder: str) -> list[str]:
-    """The folders of a pipeline's components that adapters change."""
+    """The folders in a pipeline's that are components which adapters change."""
     return [name for name in COMPONENTS if os.path.isdir(os.path.join(folder, name))]
 
 

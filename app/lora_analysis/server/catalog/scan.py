@@ -21,11 +21,10 @@ from ...errors import CancelledError, ConfigError, LoraAnalysisError
 from ...formats.checkpoint import open_checkpoint
 from ...formats.discovery import (
     ADAPTER_SUFFIXES,
-    component_folders,
     is_adapter_folder,
     is_checkpoint_folder,
-    is_pipeline_folder,
     is_shard,
+    pipeline_components,
 )
 from ...metadata import inspect
 from ...text import printable
@@ -154,7 +153,7 @@ def read_facts(root: Root, location: str, path: str) -> Facts:
 
 
 def _facts(place: str) -> Facts:
-    if os.path.isdir(place) and (is_checkpoint_folder(place) or is_pipeline_folder(place)):
+    if os.path.isdir(place) and (is_checkpoint_folder(place) or pipeline_components(place)):
         found = _checkpoint_facts(place)
         if found is None:
             raise ConfigError("the files of this index hold no weight")
@@ -206,7 +205,7 @@ def walk_root(root: Root, cancel: Cancel) -> _Walk:
             subfolders[:] = [name for name in subfolders if is_adapter_folder(os.path.join(folder, name))]
             continue
         is_whole = folder != root.path and is_checkpoint_folder(folder)
-        if is_whole or (folder != root.path and is_pipeline_folder(folder)):
+        if is_whole or (folder != root.path and pipeline_components(folder)):
             walk.items.append(_folder(root, folder))  # a pipeline's components are checkpoints of their own too
         for name in sorted(files):
             if is_whole and is_shard(name):
@@ -264,7 +263,7 @@ def _file(root: Root, place: str) -> Found:
 def _folder(root: Root, place: str) -> Found:
     """A folder changes when any file directly in it does; a pipeline, when one of its components does."""
     files = _files_in(place)
-    for name in component_folders(place) if is_pipeline_folder(place) else ():
+    for name in pipeline_components(place):
         component = os.path.join(place, name)
         if not os.path.islink(component):
             with suppress(OSError):  # it cannot be listed, which reading the pipeline will say

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...errors import FileAccessError, OptionError
-from ...formats.discovery import PIPELINE_INDEX, component_folders, is_pipeline_folder
+from ...formats.discovery import PIPELINE_INDEX, pipeline_components
 from ...json_ready import json_ready
 from ..catalog.scan import add_item
 from ..catalog.store import Catalog, Location
@@ -72,8 +72,7 @@ class Work:
         place = resolve_within(root, found.path)
         own = os.path.join(_BASES, found.id, os.path.basename(found.path))
         if os.path.isdir(place):
-            inside = component_folders(place) if is_pipeline_folder(place) else []
-            for name in ("", *inside):
+            for name in ("", *pipeline_components(place)):
                 _link_weights(os.path.join(place, name), os.path.join(own, name))
         else:
             os.makedirs(os.path.dirname(own), mode=0o700, exist_ok=True)
