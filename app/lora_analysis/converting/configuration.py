@@ -8,9 +8,9 @@ from typing import Any
 from ..adapter import Adapter
 from ..formats.adapter_config import PEFT_PREFIX
 from ..formats.digests import PLACEHOLDERS, request_hashes
+from ..formats.headers.trainers import OPERATION_KEY
 from ..formats.strict_json import dumps
 from ..resizing.configuration import ranks_and_alphas
-from ..resizing.header import OPERATION_KEY
 from ..resizing.plan import LayerPlan as Ranked
 from ..resizing.provenance import HISTORY_KEY, history
 from .options import ConvertOptions

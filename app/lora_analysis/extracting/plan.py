@@ -13,9 +13,9 @@ from ..converting.plan import LayerPlan, Stored
 from ..formats.adapter_config import PEFT_PREFIX
 from ..formats.checkpoint import Checkpoint
 from ..formats.digests import PLACEHOLDERS
+from ..formats.headers.trainers import OPERATION_KEY
 from ..formats.layout import TensorPlan, aligned, predicted_size
 from ..formats.strict_json import dumps
-from ..resizing.header import OPERATION_KEY
 from ..resizing.options import OUTPUT_DTYPES
 from ..resizing.provenance import HISTORY_KEY
 from .options import ExtractOptions

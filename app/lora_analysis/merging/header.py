@@ -8,8 +8,8 @@ from typing import Any
 from .. import __version__
 from ..errors import FormatError
 from ..formats.digests import PLACEHOLDERS
+from ..formats.headers.trainers import OPERATION_KEY
 from ..formats.strict_json import dumps, loads
-from ..resizing.header import OPERATION_KEY
 from ..resizing.plan import LayerPlan
 from ..resizing.provenance import HISTORY_KEY, UNKNOWN_DIGEST
 from .inputs import MergeInput

@@ -8,6 +8,7 @@ from typing import Any
 from ..adapter import Adapter
 from ..errors import FormatError
 from ..formats.digests import PLACEHOLDERS, request_hashes
+from ..formats.headers.trainers import OPERATION_KEY
 from ..formats.scale import StatedScales
 from ..formats.strict_json import dumps, loads
 from .configuration import FACTORED, ranks_and_alphas
@@ -15,7 +16,6 @@ from .options import ResizeOptions
 from .plan import LayerPlan
 from .provenance import HISTORY_KEY, history
 
-OPERATION_KEY = "lora_analysis.operation"
 _DYNAMIC = "Dynamic"  # sd-scripts' word for ranks that differ from layer to layer
 
 

@@ -60,6 +60,8 @@ _RUN_KEYS = (
     "ss_training_started_at",
     "ss_steps",
 )
+OPERATION_KEY = "lora_analysis.operation"  # of files that we wrote
+_WITHOUT_RUN = ("extract", "convert")  # these write a module for loaders, whoever trained the adapter, or nobody
 
 
 def recognise(draft: Draft, metadata: Mapping[str, Any], config: Mapping[str, Any] | None) -> Trainer | None:
@@ -94,12 +96,15 @@ def _marked(metadata: Mapping[str, Any]) -> Trainer | None:
 
 def _kohya_family(draft: Draft, metadata: Mapping[str, Any]) -> Trainer | None:
     module = draft.facts.get("network_module") or ""
-    if not module and not any(key in metadata for key in _RUN_KEYS):
+    has_run = any(key in metadata for key in _RUN_KEYS)
+    if not module and not has_run:
         return None  # ss_base_model_version alone is written by ai-toolkit, OneTrainer and editors too
+    if not has_run and metadata.get(OPERATION_KEY) in _WITHOUT_RUN:
+        return None
     if _is_musubi(draft, metadata, module):
         return Trainer(MUSUBI)
     is_lycoris = module.startswith(("lycoris", "locon"))
-    if is_lycoris and not any(key in metadata for key in (*_RUN_KEYS, "ss_base_model_version")):
+    if is_lycoris and not has_run and "ss_base_model_version" not in metadata:
         return Trainer(LYCORIS)  # its own extraction and conversion tools
     if is_lycoris or not module or module.startswith("networks."):
         return Trainer(KOHYA)
